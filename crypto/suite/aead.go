@@ -1,0 +1,114 @@
+package suite
+
+import (
+	"crypto/cipher"
+	"crypto/subtle"
+	"encoding/binary"
+)
+
+const (
+	ivLen   = 8  // of all ciphers but CBC
+	espHead = 8  // SPI and sequence number (RFC 4303 §2)
+	gcmTag  = 16 // what GCM makes before it is truncated
+)
+
+// aeadCipher is AES-GCM (RFC 4106, RFC 5282) or ChaCha20-Poly1305 (RFC 7634): a nonce
+// of 4 octets salt and 8 octets IV, and the head as additional data.
+type aeadCipher struct {
+	aead  cipher.AEAD
+	nonce [12]byte // salt, and the IV of the packet at hand
+	aad   [12]byte // with ESN: SPI, high half, low half
+}
+
+func newAEAD(a cipher.AEAD, salt []byte) *aeadCipher {
+	c := &aeadCipher{aead: a}
+	copy(c.nonce[:4], salt)
+	return c
+}
+
+func (c *aeadCipher) IVLen() int    { return ivLen }
+func (c *aeadCipher) ICVLen() int   { return c.aead.Overhead() }
+func (c *aeadCipher) BlockLen() int { return 1 }
+
+func (c *aeadCipher) Seal(pkt []byte, head int, iv uint64, esn ESN) {
+	text := pkt[head+ivLen : len(pkt)-c.aead.Overhead()]
+	binary.BigEndian.PutUint64(pkt[head:], iv)
+	binary.BigEndian.PutUint64(c.nonce[4:], iv)
+	c.aead.Seal(text[:0], c.nonce[:], text, c.additional(pkt[:head], esn))
+}
+
+func (c *aeadCipher) Open(pkt []byte, head int, esn ESN) ([]byte, error) {
+	if !fits(len(pkt), head, ivLen+c.aead.Overhead(), esn) {
+		return nil, ErrLength
+	}
+	text := pkt[head+ivLen:]
+	copy(c.nonce[4:], pkt[head:])
+	text, err := c.aead.Open(text[:0], c.nonce[:], text, c.additional(pkt[:head], esn))
+	if err != nil {
+		return nil, ErrICV
+	}
+	return text, nil
+}
+
+// additional returns what is authenticated beside the text: the head, and with ESN
+// the high half between SPI and sequence number (RFC 4106 §5, RFC 7634 §2.1).
+func (c *aeadCipher) additional(head []byte, esn ESN) []byte {
+	if !esn.On {
+		return head
+	}
+	copy(c.aad[:4], head[:4])
+	binary.BigEndian.PutUint32(c.aad[4:], esn.High)
+	copy(c.aad[8:], head[4:espHead])
+	return c.aad[:]
+}
+
+// fits says whether a packet of length n can hold the head and what the cipher
+// adds. With ESN the head is ESP's.
+func fits(n, head, added int, esn ESN) bool {
+	return head >= 0 && n-head >= added && (!esn.On || head == espHead)
+}
+
+// gcm8 is AES-GCM with an ICV of 8 octets, which Go's GCM refuses to make: the full
+// tag is made and truncated.
+type gcm8 struct {
+	aeadCipher
+	scratch []byte // one text and its full tag; grows to the largest packet
+}
+
+const gcm8ICV = 8
+
+func (c *gcm8) ICVLen() int { return gcm8ICV }
+
+func (c *gcm8) Seal(pkt []byte, head int, iv uint64, esn ESN) {
+	text, icv := pkt[head+ivLen:len(pkt)-gcm8ICV], pkt[len(pkt)-gcm8ICV:]
+	binary.BigEndian.PutUint64(pkt[head:], iv)
+	binary.BigEndian.PutUint64(c.nonce[4:], iv)
+	sealed := c.seal(text, c.additional(pkt[:head], esn))
+	copy(text, sealed)
+	copy(icv, sealed[len(text):])
+}
+
+// Open decrypts by encrypting: GCM is a key stream, so that sealing the ciphertext
+// gives the text. Sealing that once more gives the tag that it should have.
+func (c *gcm8) Open(pkt []byte, head int, esn ESN) ([]byte, error) {
+	if !fits(len(pkt), head, ivLen+gcm8ICV, esn) {
+		return nil, ErrLength
+	}
+	text, icv := pkt[head+ivLen:len(pkt)-gcm8ICV], pkt[len(pkt)-gcm8ICV:]
+	copy(c.nonce[4:], pkt[head:])
+	additional := c.additional(pkt[:head], esn)
+	copy(text, c.seal(text, additional))
+	tag := c.seal(text, additional)[len(text):]
+	if subtle.ConstantTimeCompare(tag[:gcm8ICV], icv) != 1 {
+		return nil, ErrICV
+	}
+	return text, nil
+}
+
+// seal returns the ciphertext of text and its full tag, in the scratch memory.
+func (c *gcm8) seal(text, additional []byte) []byte {
+	if n := len(text) + gcmTag; cap(c.scratch) < n {
+		c.scratch = make([]byte, 0, n)
+	}
+	return c.aead.Seal(c.scratch[:0], c.nonce[:], text, additional)
+}

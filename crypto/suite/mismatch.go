@@ -1,0 +1,258 @@
+package suite
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// MismatchError tells that no offered proposal is acceptable. It keeps the slices
+// that Select was given.
+type MismatchError struct {
+	Offered, Accepted []Proposal
+}
+
+// Error returns one line: what was offered, what is accepted. Long lists are cut.
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("suite: no proposal chosen: offered %s; accepted %s; %s", list(e.Offered), list(e.Accepted), e.Fix())
+}
+
+// list names a few proposals in one line.
+func list(all []Proposal) string {
+	const most = 3
+	if len(all) == 0 {
+		return "nothing"
+	}
+	var names []string
+	for _, p := range all[:min(most, len(all))] {
+		names = append(names, name(p))
+	}
+	if n := len(all) - most; n > 0 {
+		names = append(names, fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(names, ", ")
+}
+
+// name is a proposal's keywords, cut where a hostile peer sent very many.
+func name(p Proposal) string {
+	const most = 32
+	if n := len(p.Transforms) - most; n > 0 {
+		return fmt.Sprintf("%v and %d more", Proposal{p.Protocol, p.Transforms[:most]}, n)
+	}
+	return p.String()
+}
+
+// Table returns lines of text with two columns, offered and accepted, and a row for
+// each transform type; rows that have nothing in common are marked. It ends with a
+// line feed.
+func (e *MismatchError) Table() string {
+	var b strings.Builder
+	row := func(label, offered, accepted, note string) {
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%-6s %-34s %-34s %s", label, offered, accepted, note), " "))
+		b.WriteByte('\n')
+	}
+	row("", "offered", "accepted", "")
+	for t := TypeEncr; t <= TypeAddKE7; t++ {
+		offered, accepted := union(e.Offered, t), union(e.Accepted, t)
+		if len(offered) == 0 && len(accepted) == 0 {
+			continue
+		}
+		note := "<- nothing in common"
+		if _, ok := pick(offered, accepted); ok {
+			note = ""
+		}
+		label := t.String()
+		left, right := cells(offered), cells(accepted)
+		for i := range max(len(left), len(right)) {
+			var l, r string
+			if i < len(left) {
+				l = left[i]
+			}
+			if i < len(right) {
+				r = right[i]
+			}
+			row(label, l, r, note)
+			label, note = "", ""
+		}
+	}
+	return b.String()
+}
+
+// union returns the transforms of one type of all proposals, each once, the first
+// first.
+func union(all []Proposal, t TransformType) []Transform {
+	var out []Transform
+	for _, p := range all {
+		for _, x := range p.Types(t) {
+			if !slices.Contains(out, x) {
+				out = append(out, x)
+			}
+		}
+	}
+	return out
+}
+
+// cells breaks the names of transforms into lines that fit a column of Table.
+func cells(of []Transform) []string {
+	const width, most = 34, 8
+	if len(of) == 0 {
+		return []string{"-"}
+	}
+	var lines []string
+	line := ""
+	for _, t := range of {
+		word := t.String()
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if len(lines) == most {
+			return append(lines, "...")
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
+
+// Fix returns one line: the smallest change that would make a proposal fit. That is
+// the proposal to add to ours for the offer that lacks least; where all that was
+// offered is weak or not implemented, it says so and names what the peer should
+// offer.
+func (e *MismatchError) Fix() string {
+	wanted := "aes256gcm16-prfsha256-x25519"
+	if len(e.Accepted) != 0 {
+		wanted = example(e.Accepted[0])
+	}
+	if len(e.Offered) == 0 {
+		return fmt.Sprintf("the peer offered nothing: make it offer %q", wanted)
+	}
+	best := nearest{cost: costImpossible}
+	for _, offered := range e.Offered {
+		for _, accepted := range append(slices.Clone(e.Accepted), Proposal{Protocol: offered.Protocol}) {
+			if n := near(offered, accepted); n.cost < best.cost {
+				best = n
+			}
+		}
+	}
+	if best.cost >= costUnimplemented {
+		return fmt.Sprintf("nothing that the peer offers is complete and implemented here: make it offer %q", wanted)
+	}
+	var weak, missing []string
+	for _, t := range best.missing {
+		missing = append(missing, t.String())
+		if t.weak() != "" {
+			weak = append(weak, t.String())
+		}
+	}
+	fix := fmt.Sprintf("add %q to proposals", best.suite.String())
+	if len(missing) != 0 {
+		fix += " (only " + strings.Join(missing, " and ") + " not accepted)"
+	}
+	if len(weak) != 0 {
+		return fmt.Sprintf("the peer offers only weak %s: better make it offer %q, else %s", strings.Join(weak, " and "), wanted, fix)
+	}
+	return fix
+}
+
+// What one algorithm costs in a fix.
+const (
+	costNew           = 1       // good, and not accepted so far
+	costWeak          = 100     // weak, and not accepted so far
+	costUnimplemented = 10_000  // no setting helps
+	costImpossible    = 1 << 30 // no suite of that protocol at all
+)
+
+// nearest is a suite that the peer offers and what of it is not accepted.
+type nearest struct {
+	suite   Proposal
+	missing []Transform
+	cost    int
+}
+
+// near returns the suite of offered that needs the cheapest change to accepted.
+func near(offered, accepted Proposal) nearest {
+	best := nearest{cost: costImpossible}
+	if offered.Protocol != accepted.Protocol || offered.hasUnknown() {
+		return best
+	}
+	for _, encr := range offered.Types(TypeEncr) {
+		s := Suite{Protocol: offered.Protocol}
+		n := nearest{}
+		for t := TypeEncr; t <= TypeAddKE7; t++ {
+			from := offered.Types(t)
+			switch t {
+			case TypeEncr:
+				from = []Transform{encr}
+			case TypeInteg:
+				from = integsFor(encr, offered)
+			}
+			x, cost := cheapest(from, accepted.Types(t))
+			*s.slot(t) = x
+			if cost != 0 {
+				n.missing = append(n.missing, x)
+				n.cost += cost
+			}
+		}
+		if !s.complete() || n.cost >= best.cost {
+			continue
+		}
+		// A word about sequence numbers is only wanted where they are the trouble.
+		n.suite = s.Proposal()
+		if allows(accepted.Types(TypeESN), s.ESN) || len(accepted.Transforms) == 0 {
+			n.suite = withBothESN(n.suite)
+		}
+		best = n
+	}
+	return best
+}
+
+// withBothESN lets an ESP proposal take either length of sequence numbers, which is
+// what its keywords mean without a word about it.
+func withBothESN(p Proposal) Proposal {
+	p = p.Without(TypeESN)
+	if p.Protocol == ProtocolESP {
+		p.Transforms = append(p.Transforms, bothESN...)
+	}
+	return p
+}
+
+// cheapest returns which of the offered transforms of one type costs least to
+// accept, and what.
+func cheapest(offered, accepted []Transform) (Transform, int) {
+	if x, ok := pick(offered, accepted); ok {
+		return x, 0
+	}
+	var best Transform
+	least := costUnimplemented + 1
+	for _, x := range offered {
+		cost := costNew
+		switch {
+		case x.Type >= TypeAddKE1 && x.ID != KENone, x.Type < TypeAddKE1 && x.ID != 0 && !x.implemented():
+			cost = costUnimplemented
+		case x.weak() != "":
+			cost = costWeak
+		}
+		if cost < least {
+			best, least = x, cost
+		}
+	}
+	if len(offered) == 0 {
+		least = costNew // the type goes unused
+	}
+	return best, least
+}
+
+// example narrows a proposal to the first of each type, as something to copy.
+func example(p Proposal) string {
+	var s Suite
+	for _, t := range p.Transforms {
+		if slot := s.slot(t.Type); slot != nil && *slot == (Transform{}) && t.ID != 0 {
+			*slot = t
+		}
+	}
+	s.Protocol = p.Protocol
+	return withBothESN(s.Proposal()).String()
+}

@@ -1,0 +1,120 @@
+package suite
+
+import "slices"
+
+// Choice is what was selected: which offered proposal, and the algorithms out of it.
+type Choice struct {
+	Index int // into the offered proposals; the wire number is the proposal's own
+	Suite Suite
+}
+
+// Select chooses one offered proposal and one algorithm of each of its types, all
+// of which one of the accepted proposals allows (RFC 7296 §2.7). The order of
+// preference is that of accept, proposals first and transforms within; with
+// preferOffered that of the offer.
+//
+// A type that is missing and the alternative NONE (0) are the same: an AEAD may
+// come with integrity NONE, an ESP proposal without key exchange, and one without
+// a word about extended sequence numbers means 32-bit ones. The suite repeats a
+// NONE that was offered, as the answer must (RFC 7296 §3.3.6). Proposals that miss
+// a mandatory type, or bring one that is unknown or unexpected, are never chosen.
+//
+// Where nothing fits the error is a *MismatchError.
+func Select(offered, accept []Proposal, preferOffered bool) (Choice, error) {
+	if preferOffered {
+		for i, theirs := range offered {
+			for _, ours := range accept {
+				if s, ok := intersect(theirs, theirs, ours); ok {
+					return Choice{i, s}, nil
+				}
+			}
+		}
+	} else {
+		for _, ours := range accept {
+			for i, theirs := range offered {
+				if s, ok := intersect(theirs, ours, theirs); ok {
+					return Choice{i, s}, nil
+				}
+			}
+		}
+	}
+	return Choice{}, &MismatchError{Offered: offered, Accepted: accept}
+}
+
+// intersect returns the best suite that both proposals allow, in the order of
+// first. offered is the one of the two whose explicit NONE is repeated.
+func intersect(offered, first, second Proposal) (Suite, bool) {
+	if first.Protocol != second.Protocol || offered.hasUnknown() {
+		return Suite{}, false
+	}
+	common := Suite{Protocol: first.Protocol}
+	for t := TypePRF; t <= TypeAddKE7; t++ {
+		if t == TypeInteg {
+			continue
+		}
+		x, ok := pick(first.Types(t), second.Types(t))
+		if !ok {
+			return Suite{}, false
+		}
+		*common.slot(t) = echo(offered, t, x)
+	}
+	// The integrity algorithm depends on the encryption algorithm, so an offer that
+	// mixes AEADs and others is tried cipher by cipher.
+	secondEncr := second.Types(TypeEncr)
+	for _, encr := range first.Types(TypeEncr) {
+		if !slices.Contains(secondEncr, encr) {
+			continue
+		}
+		s := common
+		s.Encr = encr
+		firstInteg, secondInteg := integsFor(encr, first), integsFor(encr, second)
+		x, ok := pick(firstInteg, secondInteg)
+		if !ok {
+			continue
+		}
+		s.Integ = echo(offered, TypeInteg, x)
+		if s.complete() {
+			return s, true
+		}
+	}
+	return Suite{}, false
+}
+
+// integsFor returns the integrity algorithms of p that may stand beside encr:
+// NONE beside an AEAD, and only others beside the rest.
+func integsFor(encr Transform, p Proposal) []Transform {
+	all := p.Types(TypeInteg)
+	if len(all) == 0 {
+		all = []Transform{{Type: TypeInteg}}
+	}
+	return slices.DeleteFunc(all, func(t Transform) bool {
+		return aead(encr.ID) != (t.ID == IntegNone)
+	})
+}
+
+// pick returns the first of first that second allows. Absence allows NONE; the
+// result is then zero.
+func pick(first, second []Transform) (Transform, bool) {
+	if len(first) == 0 {
+		return Transform{}, allows(second, Transform{})
+	}
+	for _, x := range first {
+		if allows(second, x) {
+			return x, true
+		}
+	}
+	return Transform{}, false
+}
+
+// echo returns x as the answer must show it: a NONE only if it was offered.
+func echo(offered Proposal, t TransformType, x Transform) Transform {
+	if x.ID != 0 {
+		return x
+	}
+	for _, o := range offered.Types(t) {
+		if o.ID == 0 {
+			return o
+		}
+	}
+	return Transform{}
+}
