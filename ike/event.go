@@ -1,0 +1,164 @@
+package ike
+
+import (
+	"martlet/crypto/pki"
+	"martlet/ike/message"
+)
+
+// Event is what happens to an engine. The set is closed.
+type Event interface{ event() }
+
+type (
+	// Datagram is an IKE message that arrived, without non-ESP marker. The engine may
+	// change Data in place and keeps no reference to it.
+	Datagram struct {
+		Path Path
+		Data []byte
+	}
+	// Tick says that the time of Next has come.
+	Tick struct{}
+	// Initiate opens an IKE SA of a connection. IKE_SA_INIT goes to Path; if that is
+	// no encapsulating path, everything from IKE_AUTH on goes to Encap (RFC 7296
+	// §2.23).
+	Initiate struct {
+		Connection string
+		Path       Path
+		Encap      Path
+	}
+	// Terminate deletes IKE SAs at the peer and here: one, or those of a
+	// connection, or (both zero) all. Reason goes to the report.
+	Terminate struct {
+		SA         SAID
+		Connection string
+		Reason     string
+	}
+	// CloseChild deletes one child SA at the peer and here.
+	CloseChild struct{ Child ChildID }
+	// Acquire opens a further child of an established connection by
+	// CREATE_CHILD_SA (RFC 7296 §1.3.1).
+	Acquire struct{ Connection, Child string }
+	// UnknownSPI says that ESP with no SA came from a path; it is a hint only.
+	UnknownSPI struct {
+		Path Path
+		SPI  uint32
+	}
+	// Answer returns the answer to an Ask, by its ID. One that comes too late is
+	// ignored.
+	Answer struct {
+		ID    AskID
+		Value Reply
+	}
+)
+
+func (Datagram) event()   {}
+func (Tick) event()       {}
+func (Initiate) event()   {}
+func (Terminate) event()  {}
+func (CloseChild) event() {}
+func (Acquire) event()    {}
+func (UnknownSPI) event() {}
+func (Answer) event()     {}
+
+// Action is what an engine wants done, in this order. The set is closed.
+type Action interface{ action() }
+
+// AskID pairs an Ask with its Answer.
+type AskID uint64
+
+type (
+	// Send sends an IKE message (without marker), or, where Keepalive is set, the
+	// single octet of a NAT keepalive. Data stays the engine's and is not
+	// changed later, so it may be kept.
+	Send struct {
+		Path      Path
+		Data      []byte
+		Keepalive bool
+	}
+	// Install puts a child SA into the data plane, in both directions. It cannot
+	// fail: what could was asked before.
+	Install struct{ Child *Child }
+	// Remove takes a child SA out of the data plane.
+	Remove struct{ Child ChildID }
+	// Move changes the path of a child SA.
+	Move struct {
+		Child ChildID
+		Path  Path
+	}
+	// Ask wants an Answer. The SA waits, others go on.
+	Ask struct {
+		ID       AskID
+		Question Question
+	}
+	// Report tells what happened, for people, logs and status. It holds no key.
+	Report struct{ What Happening }
+)
+
+func (Send) action()    {}
+func (Install) action() {}
+func (Remove) action()  {}
+func (Move) action()    {}
+func (Ask) action()     {}
+func (Report) action()  {}
+
+// Question is what an Ask is about; Reply is what an Answer holds. Both sets are closed.
+type (
+	Question interface{ question() }
+	Reply    interface{ reply() }
+)
+
+type (
+	// Work is a computation that takes long or belongs to somebody else: a
+	// signature by any crypto.Signer, a MODP group of 3072 bits and more. Run is
+	// pure and is called once, on any goroutine; its result is the Answer.
+	Work struct{ Run func() Reply }
+	// WorkDone is Work's reply.
+	WorkDone struct {
+		Value any
+		Err   error
+	}
+	// Admit asks, on the responder, whether an authenticated peer may come in, and
+	// for its lease. InitialContact asks for the removal of its other SAs (RFC 7296
+	// §2.4). The reply is an Admission.
+	Admit struct {
+		SA             SAID
+		Connection     string
+		Identity       pki.Identity
+		Path           Path
+		WantIPv4       bool
+		WantIPv6       bool
+		InitialContact bool
+	}
+	// Admission lets the peer in with a lease, or refuses it: Refuse says why, and
+	// Notify is what the peer is told (INTERNAL_ADDRESS_FAILURE,
+	// AUTHENTICATION_FAILED, NO_ADDITIONAL_SAS).
+	Admission struct {
+		Lease  Lease
+		Refuse string
+		Notify message.NotifyType
+	}
+	// Configure asks, on the initiator, to set up the host for what the gateway
+	// gave, before the children are installed. The reply is Configured.
+	Configure struct {
+		SA         SAID
+		Connection string
+		Lease      Lease
+		Children   []ChildInfo
+	}
+	// Configured says that the host is ready, or why not.
+	Configured struct{ Err error }
+	// Usage asks what a child's SAs last did. The reply is UsageReply.
+	Usage struct{ Children []ChildID }
+	// UsageReply tells how long ago, in nanoseconds, something authentic was
+	// last heard and something last sent on any of the children; negative is never.
+	UsageReply struct{ Heard, Sent int64 }
+)
+
+func (Work) question()      {}
+func (Admit) question()     {}
+func (Configure) question() {}
+func (Usage) question()     {}
+
+func (WorkDone) reply()   {}
+func (Admission) reply()  {}
+func (Configured) reply() {}
+func (UsageReply) reply() {}

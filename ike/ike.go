@@ -1,0 +1,175 @@
+// Package ike is the control plane: IKEv2 (RFC 7296) in both roles as a pure state
+// machine. It has no socket, clock, goroutine or lock; events go in, actions
+// come out, and the same events at the same times give the same actions. Client, gateway
+// and site-to-site peer differ by configuration only.
+package ike
+
+import (
+	"net/netip"
+	"time"
+
+	"martlet/crypto/pki"
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// Path is a way to a peer. Encap says that the socket marks IKE messages (RFC 7296
+// §3.1) and carries ESP in UDP; one to or from port 500 does not.
+type Path struct {
+	Local, Remote netip.AddrPort
+	Encap         bool
+}
+
+// SAID names an IKE SA within one engine; it is our own SPI, and is never used
+// twice. ChildID names a child SA pair and is unique in the process.
+type (
+	SAID    message.SPI
+	ChildID uint64
+)
+
+// Config is what an engine works by. It is read and never changed; what it points
+// to must not be changed either.
+type Config struct {
+	Connections []*Connection
+	// Shard, of ShardBits bits, is put into the low bits of every SPI that the
+	// engine chooses, and tells the runner to which engine a message belongs.
+	Shard     uint8
+	ShardBits uint8
+
+	Retransmit Retransmit
+	HalfOpen   HalfOpen
+	// KeyLog, if not nil, is called with the secrets of each SA, for Wireshark.
+	KeyLog func(KeyLogEntry)
+}
+
+// Retransmit is the schedule of a request: the first repetition after First, then each
+// time Factor longer, never more than Max apart, each with up to ±10 % jitter; given
+// up after Tries transmissions in all. Zero fields mean 500 ms, 1.5, 4 s and 10
+// (security.md E1).
+type Retransmit struct {
+	First, Max time.Duration
+	Factor     float64
+	Tries      int
+}
+
+// HalfOpen bounds what unauthenticated peers cost the responder. Zero fields mean the
+// defaults: 10000 in total, cookies from 100 in total or 3 from one source prefix (/32 or
+// /64), 50 from a prefix that has returned no cookie and 1000 from one that has,
+// 30 s to live.
+type HalfOpen struct {
+	Total, CookieTotal, CookiePrefix, Prefix, PrefixVerified int
+	Lifetime                                                 time.Duration
+}
+
+// Connection is one configured peer or group of peers.
+type Connection struct {
+	Name string
+	// From is the addresses from which a peer may come when we respond; empty is
+	// anywhere. Respond false means that we only initiate.
+	From    []netip.Prefix
+	Respond bool
+
+	Proposals []suite.Proposal
+	Local     Local
+	Remote    Remote
+	Children  []*ChildConfig
+
+	// RequestIPv4, RequestIPv6 make the initiator ask for a virtual address, DNS
+	// servers and subnets (RFC 7296 §3.15).
+	RequestIPv4, RequestIPv6 bool
+	// Lease makes the responder ask the runner for addresses (Admit) when the
+	// peer requests them.
+	Lease bool
+	// Liveness is how long nothing authentic may be heard before a check; zero
+	// means 30 s, negative never. Keepalive is the NAT keepalive's interval where we
+	// are behind a NAT; zero means 20 s, negative never.
+	Liveness, Keepalive time.Duration
+	// FragmentSize is the largest IKE datagram in octets of UDP payload, zero means
+	// 1232 on IPv6 and 1252 on IPv4 (packets of 1280); negative turns fragmentation off.
+	FragmentSize int
+	// StrictSignatures refuses SHA-1 in AUTH even from peers that announce no
+	// hash algorithms (security.md row 38).
+	StrictSignatures bool
+}
+
+// AuthMethod is how a side proves its identity.
+type AuthMethod uint8
+
+const (
+	AuthPSK AuthMethod = iota + 1
+	AuthCert
+)
+
+// Local is who we are on a connection.
+type Local struct {
+	Method AuthMethod
+	ID     pki.Identity // zero: taken from the certificate, or our address for PSK
+	PSK    suite.Secret
+	// Credentials are tried in order for one whose kind the peer takes (design.md
+	// section 2: a gateway has RSA and ECDSA).
+	Credentials []*pki.Credential
+	// PKCS1 signs with RSA PKCS#1 v1.5 instead of PSS where RFC 7427 is used.
+	PKCS1 bool
+}
+
+// Remote is what we demand of the peer.
+type Remote struct {
+	Method   AuthMethod
+	ID       pki.Identity // a pattern; zero takes anybody who authenticates
+	PSK      suite.Secret
+	Verifier pki.Verifier
+	Purpose  pki.Purpose
+}
+
+// ChildConfig is one configured child SA. Local and Remote are what we offer and
+// accept, from our side. A dynamic side stands for the virtual address of that side
+// (or, without one, for the outer address).
+type ChildConfig struct {
+	Name                        string
+	Proposals                   []suite.Proposal
+	Local, Remote               []message.Selector
+	LocalDynamic, RemoteDynamic bool
+	Window                      int
+	OnRequest                   bool // not opened with the IKE SA but by Acquire
+}
+
+// ChildInfo is a negotiated child SA pair without its keys.
+type ChildInfo struct {
+	ID               ChildID
+	SA               SAID
+	Connection, Name string
+	SPIIn, SPIOut    uint32
+	Suite            suite.Suite
+	Local, Remote    []message.Selector
+	Path             Path
+}
+
+// Child is all that the data plane needs of a child SA pair. The keys belong to
+// whom it is handed.
+type Child struct {
+	ChildInfo
+	In, Out ChildKeys
+	Window  int
+}
+
+// ChildKeys is the keys of one direction, in the order of RFC 7296 §2.17.
+type ChildKeys struct{ Encr, Integ suite.Secret }
+
+// Lease is what a configuration payload gives or gave (RFC 7296 §3.15): addresses of the
+// initiator with prefix length, resolvers, the subnets behind the gateway, domains.
+type Lease struct {
+	Addresses []netip.Prefix
+	DNS       []netip.Addr
+	Subnets   []netip.Prefix
+	Domains   []string
+}
+
+// KeyLogEntry is what Wireshark needs to decrypt an IKE SA or a child SA; Child is
+// nil for an IKE SA.
+type KeyLogEntry struct {
+	SPIi, SPIr message.SPI
+	Suite      suite.Suite
+	SKei, SKer suite.Secret
+	SKai, SKar suite.Secret
+	Child      *Child
+}

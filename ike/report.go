@@ -1,0 +1,102 @@
+package ike
+
+import (
+	"martlet/crypto/pki"
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+	"time"
+)
+
+// Happening is what a Report tells. The set is closed.
+type Happening interface{ happening() }
+
+// Stage is a named step of setting up an IKE SA.
+type Stage string
+
+const (
+	StageInit  Stage = "IKE_SA_INIT"
+	StageAuth  Stage = "IKE_AUTH"
+	StageChild Stage = "child"
+)
+
+type (
+	// StageDone tells that a stage ended well and how long it took.
+	StageDone struct {
+		SA         SAID
+		Connection string
+		Stage      Stage
+		Took       time.Duration
+	}
+	// Established tells that both AUTH payloads were verified.
+	Established struct{ Status Status }
+	// ChildUp tells that a child SA was installed.
+	ChildUp struct{ Child ChildInfo }
+	// ChildDown tells that a child SA is gone.
+	ChildDown struct {
+		Child      ChildID
+		SA         SAID
+		Connection string
+		Name       string
+		Reason     string
+	}
+	// ChildFailed tells that a child could not be opened; the IKE SA stays.
+	ChildFailed struct {
+		SA         SAID
+		Connection string
+		Name       string
+		Err        *Error
+	}
+	// Down tells that an IKE SA is gone, whatever its state was. Err is nil if it
+	// was closed in order, by either side.
+	Down struct {
+		SA          SAID
+		Connection  string
+		Initiator   bool
+		Established bool
+		Peer        pki.Identity
+		Path        Path
+		Reason      string
+		Err         *Error
+	}
+	// Warned tells something that a person should know though it stops nothing.
+	Warned struct {
+		SA         SAID
+		Connection string
+		Path       Path
+		Text       string
+	}
+	// Refused tells that a message was dropped or an initiator turned away before
+	// an SA came of it. It may come in floods: count it, log it sparingly.
+	Refused struct {
+		Path   Path
+		Reason Drop
+		Err    error
+	}
+)
+
+func (StageDone) happening()   {}
+func (Established) happening() {}
+func (ChildUp) happening()     {}
+func (ChildDown) happening()   {}
+func (ChildFailed) happening() {}
+func (Down) happening()        {}
+func (Warned) happening()      {}
+func (Refused) happening()     {}
+
+// Status is an IKE SA as people see it.
+type Status struct {
+	SA            SAID
+	Connection    string
+	Initiator     bool
+	State         string // "connecting", "established", "deleting"
+	SPIi, SPIr    message.SPI
+	Path          Path
+	Local, Remote pki.Identity
+	Suite         suite.Suite
+	Lease         Lease
+	Since         time.Time
+	Stages        []StageDone
+	Extensions    []string // what the peer supports, by notify name
+	Conditions    []string // what is true now: "nat-here", "nat-there", "encap-forced"
+	Children      []ChildInfo
+}
