@@ -49,6 +49,9 @@ func parseConfig(r *reader) (*Config, error) {
 	}
 	p := &Config{Kind: ConfigType(kind)}
 	for !r.empty() {
+		if err := r.part(); err != nil {
+			return nil, err
+		}
 		var t, length uint16
 		if !r.s.ReadUint16(&t) || !r.s.ReadUint16(&length) {
 			return nil, r.fail("configuration attribute is cut off in its header")

@@ -37,6 +37,7 @@ func parseDelete(r *reader) (*Delete, error) {
 	if len(r.s) != 4*int(count) {
 		return nil, r.fail(fmt.Sprintf("%d SPIs announced, %d octets left", count, len(r.s)))
 	}
+	p.SPIs = make([]uint32, 0, count)
 	for range count {
 		var spi uint32
 		if !r.s.ReadUint32(&spi) {

@@ -3,8 +3,6 @@ package message
 import (
 	"encoding/binary"
 	"fmt"
-
-	"golang.org/x/crypto/cryptobyte"
 )
 
 // HeaderLen is the length of the IKE header in octets (RFC 7296 §3.1).
@@ -90,7 +88,7 @@ func ParseHeader(b []byte) (Header, error) {
 
 // parseHeader returns also the type of the first payload and a reader of the chain.
 func parseHeader(b []byte) (h Header, first PayloadType, r reader, err error) {
-	r = reader{s: cryptobyte.String(b), end: len(b)}
+	r = newReader(b)
 	var next, version, exchange, flags uint8
 	var length uint32
 	var spii, spir uint64

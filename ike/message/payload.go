@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-
-	"golang.org/x/crypto/cryptobyte"
 )
 
 // PayloadType is a payload's number (RFC 7296 §3.2).
@@ -95,7 +93,7 @@ type Payload interface {
 // ParsePayloads reads the chain of payloads b, the first of which has type first:
 // what was inside SK. An encrypted payload in it is an error.
 func ParsePayloads(first PayloadType, b []byte) ([]Payload, error) {
-	return parseChain(first, reader{s: cryptobyte.String(b), end: len(b)}, false)
+	return parseChain(first, newReader(b), false)
 }
 
 // parseChain reads all of r. With outer, SK or SKF may stand at the end.

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 
-	"golang.org/x/crypto/cryptobyte"
-
 	"martlet/crypto/suite"
 )
 
@@ -125,7 +123,8 @@ func Open(raw []byte, c suite.Cipher) (h Header, e *Encrypted, text []byte, err 
 // stripPadding takes padding and pad length off. The padding's octets may be
 // anything (RFC 7296 §3.14). at is the offset of text in the message.
 func stripPadding(t PayloadType, at int, text []byte) ([]byte, error) {
-	r := reader{s: cryptobyte.String(text), payload: t, end: at + len(text)}
+	r := newReader(text)
+	r.payload, r.end = t, at+len(text)
 	if len(text) == 0 {
 		return nil, r.fail("nothing inside, not even the pad length")
 	}

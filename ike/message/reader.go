@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -11,6 +12,25 @@ type reader struct {
 	s       cryptobyte.String
 	payload PayloadType
 	end     int // offset of the end of s in what is parsed
+	parts   *int
+}
+
+// maxParts bounds the proposals, transforms, traffic selectors and configuration
+// attributes of one chain of payloads, so that a message of 64 KiB cannot make us
+// allocate many times its size. Windows sends some 80.
+const maxParts = 2048
+
+func newReader(b []byte) reader {
+	return reader{s: cryptobyte.String(b), end: len(b), parts: new(int)}
+}
+
+// part counts one more part of a payload.
+func (r *reader) part() error {
+	if *r.parts == maxParts {
+		return r.fail(fmt.Sprintf("more than %d proposals, transforms, selectors and attributes", maxParts))
+	}
+	*r.parts++
+	return nil
 }
 
 // offset is where the next octet stands.
@@ -29,7 +49,7 @@ func (r *reader) sub(n int) (reader, bool) {
 	if n < 0 || !r.s.ReadBytes(&s, n) {
 		return reader{}, false
 	}
-	return reader{s: s, payload: r.payload, end: r.offset()}, true
+	return reader{s: s, payload: r.payload, end: r.offset(), parts: r.parts}, true
 }
 
 // bytes copies the next n octets.

@@ -37,10 +37,6 @@ const (
 	proposalHeaderLen  = 8
 	transformHeaderLen = 8
 
-	// maxProposals bounds one SA payload. Windows sends 12 proposals, and the number
-	// of a proposal has 8 bits.
-	maxProposals = 255
-
 	attributeTV     = 0x8000 // RFC 7296 §3.3.5: AF bit, the value is in the length field
 	attributeKeyLen = 14
 )
@@ -48,8 +44,8 @@ const (
 func parseSA(r *reader) (*SA, error) {
 	sa := &SA{}
 	for more := true; more; {
-		if len(sa.Proposals) == maxProposals {
-			return nil, r.fail(fmt.Sprintf("more than %d proposals", maxProposals))
+		if err := r.part(); err != nil {
+			return nil, err
 		}
 		var p Proposal
 		var err error
@@ -102,6 +98,9 @@ func parseProposal(r *reader) (p Proposal, more bool, err error) {
 func (p *Proposal) parseTransforms(r *reader, count int) error {
 	var unread, read [256]bool // by transform type
 	for i := range count {
+		if err := r.part(); err != nil {
+			return err
+		}
 		t, understood, more, err := parseTransform(r)
 		if err != nil {
 			return err

@@ -40,6 +40,9 @@ func parseTS(r *reader) (*TS, error) {
 		return nil, r.fail("no traffic selector, want at least one")
 	}
 	for range count {
+		if err := r.part(); err != nil {
+			return nil, err
+		}
 		s, known, err := parseSelector(r)
 		if err != nil {
 			return nil, err
