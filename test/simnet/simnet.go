@@ -62,6 +62,7 @@ type Net struct {
 	now      time.Time  // not live
 	rng      *rand.Rand
 	events   events
+	pumping  bool // live: a goroutine runs what is due
 	order    uint64
 	number   uint64
 	hosts    []*Host
@@ -97,7 +98,8 @@ func (n *Net) clock() time.Time {
 	return n.now
 }
 
-// After runs f when d has passed: within Step, or, live, on a goroutine of its own.
+// After runs f when d has passed: within Step, or, live, on a goroutine of the network's,
+// which f must not hold up.
 func (n *Net) After(d time.Duration, f func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -105,12 +107,29 @@ func (n *Net) After(d time.Duration, f func()) {
 }
 
 func (n *Net) after(d time.Duration, f func()) {
-	if n.live {
-		time.AfterFunc(d, f)
-		return
-	}
 	n.order++
-	heap.Push(&n.events, event{n.now.Add(max(d, 0)), n.order, f})
+	heap.Push(&n.events, event{n.clock().Add(max(d, 0)), n.order, f})
+	if n.live {
+		time.AfterFunc(d, n.pump)
+	}
+}
+
+// pump runs what is due, one event after the other: timers of the same time fire in
+// any order, and datagrams must not overtake each other by that.
+func (n *Net) pump() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pumping {
+		return // the other one sees our event too
+	}
+	n.pumping = true
+	for len(n.events) > 0 && !n.events[0].at.After(n.clock()) {
+		e := heap.Pop(&n.events).(event)
+		n.mu.Unlock()
+		e.run()
+		n.mu.Lock()
+	}
+	n.pumping = false
 }
 
 // Next tells when the next event is due; false if there is none.
