@@ -140,19 +140,12 @@ func (e *MismatchError) Fix() string {
 	if best.cost >= costUnimplemented {
 		return fmt.Sprintf("nothing that the peer offers is complete and implemented here: make it offer %q", wanted)
 	}
-	var weak, missing []string
-	for _, t := range best.missing {
-		missing = append(missing, t.String())
-		if t.weak() != "" {
-			weak = append(weak, t.String())
-		}
-	}
 	fix := fmt.Sprintf("add %q to proposals", best.suite.String())
-	if len(missing) != 0 {
-		fix += " (only " + strings.Join(missing, " and ") + " not accepted)"
+	if len(best.missing) != 0 {
+		fix += " (only " + strings.Join(best.missing, " and ") + " not accepted)"
 	}
-	if len(weak) != 0 {
-		return fmt.Sprintf("the peer offers only weak %s: better make it offer %q, else %s", strings.Join(weak, " and "), wanted, fix)
+	if len(best.weak) != 0 {
+		return fmt.Sprintf("the peer offers only weak %s: better make it offer %q, else %s", strings.Join(best.weak, " and "), wanted, fix)
 	}
 	return fix
 }
@@ -167,46 +160,60 @@ const (
 
 // nearest is a suite that the peer offers and what of it is not accepted.
 type nearest struct {
-	suite   Proposal
-	missing []Transform
-	cost    int
+	suite         Proposal
+	missing, weak []string
+	cost          int
 }
 
-// near returns the suite of offered that needs the cheapest change to accepted.
+// near returns the suite of offered that needs the cheapest change to accepted: the
+// better of one with an AEAD and one with a separate integrity algorithm.
 func near(offered, accepted Proposal) nearest {
 	best := nearest{cost: costImpossible}
 	if offered.Protocol != accepted.Protocol || offered.hasUnknown() {
 		return best
 	}
-	for _, encr := range offered.Types(TypeEncr) {
+	for _, withAEAD := range []bool{true, false} {
+		if integs := offered.Types(TypeInteg); withAEAD && len(integs) != 0 && !allows(integs, Transform{}) {
+			continue
+		}
 		s := Suite{Protocol: offered.Protocol}
-		n := nearest{}
+		var n nearest
 		for t := TypeEncr; t <= TypeAddKE7; t++ {
-			from := offered.Types(t)
-			switch t {
-			case TypeEncr:
-				from = []Transform{encr}
-			case TypeInteg:
-				from = integsFor(encr, offered)
-			}
+			from := slices.DeleteFunc(offered.Types(t), func(x Transform) bool {
+				return t == TypeEncr && aead(x.ID) != withAEAD || t == TypeInteg && (x.ID == IntegNone) != withAEAD
+			})
 			x, cost := cheapest(from, accepted.Types(t))
 			*s.slot(t) = x
-			if cost != 0 {
-				n.missing = append(n.missing, x)
-				n.cost += cost
+			n.cost += cost
+			switch {
+			case cost == 0:
+			case x == Transform{}:
+				n.missing = append(n.missing, "a proposal without "+t.String())
+			default:
+				n.missing = append(n.missing, x.String())
+				if x.weak() != "" {
+					n.weak = append(n.weak, x.String())
+				}
 			}
 		}
 		if !s.complete() || n.cost >= best.cost {
 			continue
 		}
 		// A word about sequence numbers is only wanted where they are the trouble.
-		n.suite = s.Proposal()
+		n.suite = s.withoutNone()
 		if allows(accepted.Types(TypeESN), s.ESN) || len(accepted.Transforms) == 0 {
 			n.suite = withBothESN(n.suite)
 		}
 		best = n
 	}
 	return best
+}
+
+// withoutNone returns the suite as a proposal that leaves out what is NONE.
+func (s Suite) withoutNone() Proposal {
+	p := s.Proposal()
+	p.Transforms = slices.DeleteFunc(p.Transforms, func(t Transform) bool { return t.ID == 0 })
+	return p
 }
 
 // withBothESN lets an ESP proposal take either length of sequence numbers, which is

@@ -157,10 +157,11 @@ func (t TransformType) String() string {
 // and type=number for a transform that has none; a key length follows a slash.
 func (t Transform) String() string {
 	if t.Type >= TypeAddKE1 && t.Type <= TypeAddKE7 {
-		if t.ID == KENone {
-			return t.Type.String() + "_none"
+		name := Transform{TypeKE, t.ID, t.KeyLen}.String()
+		if t.ID == KENone && t.KeyLen == 0 {
+			name = "none"
 		}
-		return t.Type.String() + "_" + KEName(t.ID)
+		return t.Type.String() + "_" + name
 	}
 	for _, k := range keywords {
 		if k.t == t {

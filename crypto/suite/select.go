@@ -60,36 +60,40 @@ func intersect(offered, first, second Proposal) (Suite, bool) {
 	}
 	// The integrity algorithm depends on the encryption algorithm, so an offer that
 	// mixes AEADs and others is tried cipher by cipher.
+	none, allowsNone := commonInteg(first, second, true)
+	mac, allowsMAC := commonInteg(first, second, false)
+	none = echo(offered, TypeInteg, none)
 	secondEncr := second.Types(TypeEncr)
 	for _, encr := range first.Types(TypeEncr) {
-		if !slices.Contains(secondEncr, encr) {
-			continue
-		}
 		s := common
-		s.Encr = encr
-		firstInteg, secondInteg := integsFor(encr, first), integsFor(encr, second)
-		x, ok := pick(firstInteg, secondInteg)
-		if !ok {
+		s.Encr, s.Integ = encr, mac
+		if aead(encr.ID) {
+			s.Integ = none
+		}
+		if aead(encr.ID) && !allowsNone || !aead(encr.ID) && !allowsMAC {
 			continue
 		}
-		s.Integ = echo(offered, TypeInteg, x)
-		if s.complete() {
+		if slices.Contains(secondEncr, encr) && s.complete() {
 			return s, true
 		}
 	}
 	return Suite{}, false
 }
 
-// integsFor returns the integrity algorithms of p that may stand beside encr:
-// NONE beside an AEAD, and only others beside the rest.
-func integsFor(encr Transform, p Proposal) []Transform {
-	all := p.Types(TypeInteg)
-	if len(all) == 0 {
-		all = []Transform{{Type: TypeInteg}}
+// commonInteg returns the first integrity algorithm of first that second allows too:
+// NONE, explicit or by absence, for an AEAD, and one that is not NONE for the rest.
+func commonInteg(first, second Proposal, forAEAD bool) (Transform, bool) {
+	theirs := second.Types(TypeInteg)
+	if forAEAD {
+		none := Transform{Type: TypeInteg}
+		return none, allows(first.Types(TypeInteg), none) && allows(theirs, none)
 	}
-	return slices.DeleteFunc(all, func(t Transform) bool {
-		return aead(encr.ID) != (t.ID == IntegNone)
-	})
+	for _, x := range first.Types(TypeInteg) {
+		if x.ID != IntegNone && allows(theirs, x) {
+			return x, true
+		}
+	}
+	return Transform{}, false
 }
 
 // pick returns the first of first that second allows. Absence allows NONE; the
