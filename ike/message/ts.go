@@ -95,6 +95,9 @@ func (p *TS) appendBody(b []byte) []byte {
 	}
 	b = append(b, uint8(len(p.Selectors)), 0, 0, 0)
 	for _, s := range p.Selectors {
+		if !s.From.IsValid() || s.From.BitLen() != s.To.BitLen() {
+			return nil
+		}
 		from, to := s.From.AsSlice(), s.To.AsSlice()
 		kind := uint8(tsIPv6)
 		if s.From.Is4() {
