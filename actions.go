@@ -1,0 +1,162 @@
+package martlet
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"martlet/crypto/suite"
+	"martlet/esp"
+	"martlet/esp/udpencap"
+	"martlet/ike"
+)
+
+// do carries out one action of the engine.
+func (s *shard) do(action ike.Action) {
+	switch a := action.(type) {
+	case ike.Send:
+		s.send(a)
+	case ike.Install:
+		s.install(a.Child)
+	case ike.Remove:
+		if err := s.node.plane.Remove(uint64(a.Child)); err != nil {
+			s.log.Warn("child SA could not be removed", zap.Error(err))
+		}
+	case ike.Move:
+		if err := s.node.plane.Move(uint64(a.Child), esp.Path{Local: a.Path.Local, Remote: a.Path.Remote}); err != nil {
+			s.log.Warn("child SA could not be moved", zap.Error(err))
+		}
+	case ike.Ask:
+		s.ask(a)
+	case ike.Report:
+		s.node.report(a.What)
+	}
+}
+
+func (s *shard) send(a ike.Send) {
+	sock := s.node.sockets.find(a.Path.Local, a.Path.Encap)
+	if sock == nil {
+		s.log.Debug("no socket for a message", zap.Stringer("local", a.Path.Local))
+		return
+	}
+	p := udpencap.Packet{Data: a.Data, Local: a.Path.Local, Remote: a.Path.Remote}
+	if a.Keepalive {
+		p.Kind = udpencap.Keepalive
+	}
+	if _, err := sock.Write([]udpencap.Packet{p}); err != nil {
+		s.log.Debug("sending failed", zap.Stringer("peer", a.Path.Remote), zap.Error(err))
+	}
+}
+
+func (s *shard) install(c *ike.Child) {
+	encr, integ := c.Suite.Encr, c.Suite.Integ
+	esn := c.Suite.ESN.ID == suite.ESNYes
+	child := esp.Child{
+		ID:     uint64(c.ID),
+		In:     esp.Keys{SPI: c.SPIIn, Encr: encr, Integ: integ, EncrKey: c.In.Encr, IntegKey: c.In.Integ, ESN: esn},
+		Out:    esp.Keys{SPI: c.SPIOut, Encr: encr, Integ: integ, EncrKey: c.Out.Encr, IntegKey: c.Out.Integ, ESN: esn},
+		Local:  espSelectors(c.Local),
+		Remote: espSelectors(c.Remote),
+		Path:   esp.Path{Local: c.Path.Local, Remote: c.Path.Remote},
+		Window: c.Window,
+	}
+	if err := s.node.plane.Install(child); err != nil {
+		// The suite was negotiated from what we can do and the socket is open, so
+		// only a fault of ours leads here; the SA must not stand half.
+		s.log.Error("child SA could not be installed", zap.String("conn", c.Connection), zap.Error(err))
+		s.mine = append(s.mine, ike.CloseChild{Child: c.ID})
+	}
+}
+
+// ask answers a question, at once where that takes no time.
+func (s *shard) ask(a ike.Ask) {
+	switch q := a.Question.(type) {
+	case ike.Work:
+		s.aside(a.ID, q.Run)
+	case ike.Admit:
+		admission, evict := s.node.peers.admit(q)
+		for _, sa := range evict {
+			terminate := ike.Terminate{SA: sa, Reason: "the peer came again and says it has no other (INITIAL_CONTACT)"}
+			if other := s.node.engines.of(sa); other == s {
+				s.mine = append(s.mine, terminate)
+			} else {
+				s.node.tasks.Go(func() { other.post(terminate) })
+			}
+		}
+		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: admission})
+	case ike.Configure:
+		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
+	case ike.Usage:
+		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.usage(q)})
+	}
+}
+
+// aside runs what may take long on a goroutine of its own, as many at once as
+// there are processors, and posts the reply.
+func (s *shard) aside(id ike.AskID, run func() ike.Reply) {
+	s.node.tasks.Go(func() {
+		select {
+		case s.node.engines.work <- struct{}{}:
+			defer func() { <-s.node.engines.work }()
+		case <-s.node.ctx.Done():
+			return
+		}
+		s.post(ike.Answer{ID: id, Value: run()})
+	})
+}
+
+func (s *shard) usage(q ike.Usage) ike.UsageReply {
+	ids := make([]uint64, len(q.Children))
+	for i, id := range q.Children {
+		ids[i] = uint64(id)
+	}
+	heard, sent := s.node.plane.Usage(ids)
+	ago := func(t time.Time) int64 {
+		if t.IsZero() {
+			return -1
+		}
+		return int64(max(0, time.Since(t)))
+	}
+	return ike.UsageReply{Heard: ago(heard), Sent: ago(sent)}
+}
+
+// planeEvents is what the data plane tells: IKE messages to their engine, ESP without
+// SA as a hint.
+func (n *Node) planeEvents() esp.Events {
+	return &planeEvents{n}
+}
+
+// planeEvents passes on what the packet loops tell. An event that finds the queue full is
+// dropped: the plane tells again.
+type planeEvents struct{ node *Node }
+
+// IKE implements esp.Events.
+func (e *planeEvents) IKE(sock udpencap.Socket, p udpencap.Packet) {
+	e.node.engines.receive(sock.Encap(), p)
+}
+
+// UnknownSPI implements esp.Events.
+func (e *planeEvents) UnknownSPI(path esp.Path, spi uint32) {
+	s := e.node.engines.route(nil, path.Remote.Addr())
+	select {
+	case s.in <- ike.UnknownSPI{Path: ike.Path{Local: path.Local, Remote: path.Remote, Encap: true}, SPI: spi}:
+	default:
+	}
+}
+
+// Acquire implements esp.Events.
+func (e *planeEvents) Acquire(f esp.Flow) {
+	e.node.log.Debug("nothing carries this", zap.Stringer("from", f.Src), zap.Stringer("to", f.Dst), zap.Uint8("protocol", f.Protocol))
+}
+
+// Remapped implements esp.Events.
+func (e *planeEvents) Remapped(child uint64, path esp.Path) {
+	e.node.log.Debug("a peer's packets come from another address", zap.Stringer("at", path.Remote))
+}
+
+// Expire implements esp.Events.
+func (e *planeEvents) Expire(child uint64, hard bool) {
+	if hard {
+		e.node.engines.everywhere(ike.CloseChild{Child: ike.ChildID(child)})
+	}
+}

@@ -1,0 +1,292 @@
+package martlet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"martlet/config"
+	"martlet/ike"
+)
+
+// StageResolve is the first stage of connecting: finding the peer's addresses. Those
+// that follow are the engine's.
+const StageResolve = "resolve"
+
+// attempt is one try to bring up a connection, and who waits for it. It is guarded
+// by Node.mu.
+type attempt struct {
+	child  string // the child that is waited for; empty: the first one
+	status ike.Status
+	done   chan struct{}
+	err    error
+	ended  bool
+}
+
+func (a *attempt) finish(child string, err *Error) {
+	if a.ended || a.child != "" && child != a.child {
+		return
+	}
+	a.ended = true
+	if err != nil {
+		a.err = err
+	}
+	close(a.done)
+}
+
+func (a *attempt) down(h ike.Down) {
+	if a.ended {
+		return
+	}
+	a.ended = true
+	if h.Err != nil {
+		a.err = h.Err
+	} else {
+		a.err = &Error{Code: ike.CodeTerminated, What: "the connection was closed", Why: h.Reason, Hint: "try again"}
+	}
+	close(a.done)
+}
+
+// attempt calls f with the current attempt at a connection, if there is one.
+func (n *Node) attempt(connection string, f func(*attempt)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a := n.attempts[connection]; a != nil {
+		f(a)
+	}
+}
+
+// Connect brings a connection up and returns when its first child SA carries traffic,
+// or with an *Error that says why not. The peer's addresses are tried in order. With
+// one connection configured, the name may be empty. A connection that is up already is a
+// success.
+func (n *Node) Connect(ctx context.Context, name string) error {
+	conn, err := n.connection(name)
+	if err != nil {
+		return err
+	}
+	if len(conn.Remote) == 0 {
+		return &Error{
+			Code: ike.CodeNoRemote,
+			What: fmt.Sprintf("connection %q has no remote", conn.Name),
+			Why:  "it is only for peers that come to us",
+			Hint: fmt.Sprintf("set connection.%s.remote to the gateway's name or address", conn.Name),
+		}
+	}
+	for _, st := range n.engines.statuses() {
+		if st.Connection == conn.Name && st.State == "established" && len(st.Children) > 0 {
+			return nil
+		}
+	}
+	start := time.Now()
+	remotes, err := resolve(ctx, conn)
+	if err != nil {
+		return err
+	}
+	n.events.send(Event{Time: time.Now(), Kind: EventStage, Connection: conn.Name, Stage: StageResolve, Took: time.Since(start)})
+
+	var errs []error
+	for _, remote := range remotes {
+		err := n.try(ctx, conn, remote)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Code.Class() != ClassNetwork {
+			break // another address would say the same
+		}
+	}
+	return errs[len(errs)-1]
+}
+
+// OpenChild opens a further child SA of a connection that is up, and waits for it.
+func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
+	conn, err := n.connection(connection)
+	if err != nil {
+		return err
+	}
+	if conn.Children[child] == nil {
+		return &Error{
+			Code: ike.CodeNoConnection,
+			What: fmt.Sprintf("connection %q has no child %q", conn.Name, child),
+			Why:  "it has: " + strings.Join(slices.Sorted(maps.Keys(conn.Children)), ", "),
+			Hint: "name one of these",
+		}
+	}
+	return n.await(ctx, conn, child, func() error {
+		n.engines.everywhere(ike.Acquire{Connection: conn.Name, Child: child})
+		return nil
+	})
+}
+
+// Disconnect deletes the IKE SAs of a connection at the peer and here; an empty name
+// means all. It does not wait for the peer.
+func (n *Node) Disconnect(connection string) {
+	n.engines.everywhere(ike.Terminate{Connection: connection, Reason: "by command"})
+}
+
+// try runs one attempt at one address.
+func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr) error {
+	return n.await(ctx, conn, "", func() error {
+		initiate, err := n.paths(conn, remote)
+		if err != nil {
+			return &Error{
+				Code: ike.CodeUnreachable,
+				What: fmt.Sprintf("no way to %v", remote),
+				Why:  err.Error(),
+				Hint: "is the network up, and does it have a route for this family of addresses?",
+			}
+		}
+		n.engines.shards[0].post(initiate)
+		return nil
+	})
+}
+
+// await registers an attempt, begins it, and waits for its end.
+func (n *Node) await(ctx context.Context, conn *config.Connection, child string, begin func() error) error {
+	n.mu.Lock()
+	if n.attempts[conn.Name] != nil {
+		n.mu.Unlock()
+		return fmt.Errorf("martlet: connection %q is being brought up already", conn.Name)
+	}
+	a := &attempt{child: child, done: make(chan struct{})}
+	n.attempts[conn.Name] = a
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		delete(n.attempts, conn.Name)
+		n.mu.Unlock()
+	}()
+	if err := begin(); err != nil {
+		return err
+	}
+	select {
+	case <-a.done:
+		return a.err
+	case <-ctx.Done():
+		if child == "" {
+			n.engines.everywhere(ike.Terminate{Connection: conn.Name, Reason: "given up"})
+		}
+		return context.Cause(ctx)
+	case <-n.ctx.Done():
+		return net.ErrClosed
+	}
+}
+
+// connection finds a connection by name.
+func (n *Node) connection(name string) (*config.Connection, error) {
+	names := slices.Sorted(maps.Keys(n.Config.Connections))
+	if name == "" && len(names) == 1 {
+		name = names[0]
+	}
+	if conn := n.Config.Connections[name]; conn != nil {
+		return conn, nil
+	}
+	e := &Error{
+		Code: ike.CodeNoConnection,
+		What: fmt.Sprintf("no connection is called %q", name),
+		Why:  "the configuration has: " + strings.Join(names, ", "),
+		Hint: "name one of these",
+	}
+	if name == "" {
+		e.What = "several connections are configured and none is named"
+	}
+	if len(names) == 0 {
+		e.Why, e.Hint = "the configuration has no connection", "add a [connection.NAME] table"
+	}
+	return nil, e
+}
+
+// resolve finds the addresses of a connection's remotes, in their order.
+func resolve(ctx context.Context, conn *config.Connection) ([]netip.Addr, error) {
+	var out []netip.Addr
+	var failed []string
+	for _, name := range conn.Remote {
+		if addr, err := netip.ParseAddr(name); err == nil {
+			out = append(out, addr)
+			continue
+		}
+		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+		if err != nil {
+			failed = append(failed, fmt.Sprintf("%s: %v", name, err))
+		}
+		for _, addr := range addrs {
+			out = append(out, addr.Unmap())
+		}
+	}
+	if len(out) == 0 {
+		return nil, &Error{
+			Code: ike.CodeResolve,
+			What: "the gateway's name has no address: " + strings.Join(conn.Remote, ", "),
+			Why:  strings.Join(failed, "; "),
+			Hint: "check the name and that this host's DNS works, or write an address into remote",
+		}
+	}
+	return out, nil
+}
+
+// paths opens the sockets to a peer: port 500 first and 4500 after, or the one port that
+// the configuration names.
+func (n *Node) paths(conn *config.Connection, remote netip.Addr) (ike.Initiate, error) {
+	source, err := n.source(remote)
+	if err != nil {
+		return ike.Initiate{}, err
+	}
+	path := func(port uint16, encap bool) (ike.Path, error) {
+		local := conn.LocalPort
+		if !encap {
+			local = 0 // a configured port belongs to the socket that lasts
+		}
+		sock, err := n.sockets.dial(remote, encap, local)
+		if err != nil {
+			return ike.Path{}, err
+		}
+		return ike.Path{
+			Local:  netip.AddrPortFrom(source, sock.LocalAddr().Port()),
+			Remote: netip.AddrPortFrom(remote, port),
+			Encap:  encap,
+		}, nil
+	}
+	initiate := ike.Initiate{Connection: conn.Name}
+	if conn.Port != 0 && conn.Port != ikePort {
+		initiate.Path, err = path(conn.Port, true)
+		initiate.Encap = initiate.Path
+		return initiate, err
+	}
+	if initiate.Path, err = path(ikePort, false); err != nil {
+		return initiate, err
+	}
+	initiate.Encap, err = path(natPort, true)
+	return initiate, err
+}
+
+// The ports of RFC 7296 §2.
+const (
+	ikePort = 500
+	natPort = 4500
+)
+
+// source is the address from which the host would talk to a peer. A Listener that is not
+// the operating system's may know better, with a method Source.
+func (n *Node) source(remote netip.Addr) (netip.Addr, error) {
+	if s, ok := n.Bind.(interface {
+		Source(remote netip.Addr) (netip.Addr, error)
+	}); ok {
+		return s.Source(remote)
+	}
+	if n.host != nil {
+		return n.host.source(remote)
+	}
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(remote, natPort)))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}

@@ -1,0 +1,239 @@
+package martlet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"martlet/ike"
+)
+
+// The control socket speaks HTTP and JSON over a unix socket that only its owner
+// (root for a daemon) may open:
+//
+//	GET  /v1/status             Status
+//	POST /v1/up    controlOrder connects, or opens a child; answers when it is up
+//	POST /v1/down  controlOrder deletes SAs; without a connection the program ends
+//
+// Failures have a status of 4xx or 5xx and an Error as body.
+
+type controlOrder struct {
+	Connection string `json:"connection"`
+	Child      string `json:"child,omitempty"`
+}
+
+const (
+	maxControlBody    = 1 << 16
+	controlReadWithin = 5 * time.Second
+)
+
+// ServeControl serves the control socket of Config.Node.Control until ctx ends. down is called
+// when the whole program is told to end. A socket that a crashed program left behind is
+// replaced; one that answers is an error.
+func (n *Node) ServeControl(ctx context.Context, down func()) error {
+	path := n.Config.Node.Control
+	listener, err := listenControl(ctx, path)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: n.controlHandler(down), ReadTimeout: controlReadWithin, MaxHeaderBytes: 1 << 14}
+	stop := context.AfterFunc(ctx, func() {
+		// Answers that are on their way, the one to "down" among them, get out.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if server.Shutdown(last) != nil {
+			_ = server.Close()
+		}
+	})
+	n.tasks.Go(func() {
+		defer stop()
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			n.log.Error("the control socket failed: " + err.Error())
+		}
+	})
+	return nil
+}
+
+func listenControl(ctx context.Context, path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, controlError(path, err)
+	}
+	if _, err := NewControl(path).Status(ctx); err == nil {
+		return nil, &Error{
+			Code: ike.CodeHost,
+			What: "martlet is running already",
+			Why:  "the control socket " + path + " answers",
+			Hint: "stop it with `martlet down`, or give this one another node.control and node.device",
+		}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, controlError(path, err)
+	}
+	// The folder keeps others out until the socket has its mode.
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, controlError(path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, controlError(path, errors.Join(err, listener.Close()))
+	}
+	return listener, nil
+}
+
+func controlError(path string, err error) error {
+	return &Error{
+		Code: ike.CodeHost,
+		What: "the control socket " + path + " cannot be opened",
+		Why:  err.Error(),
+		Hint: "set node.control to a path in a folder of your own",
+	}
+}
+
+func (n *Node) controlHandler(down func()) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, n.Status())
+	})
+	mux.HandleFunc("POST /v1/up", func(w http.ResponseWriter, r *http.Request) {
+		order, ok := readOrder(w, r)
+		if !ok {
+			return
+		}
+		err := n.Connect(r.Context(), order.Connection)
+		if err == nil && order.Child != "" {
+			err = n.OpenChild(r.Context(), order.Connection, order.Child)
+		}
+		writeResult(w, err)
+	})
+	mux.HandleFunc("POST /v1/down", func(w http.ResponseWriter, r *http.Request) {
+		order, ok := readOrder(w, r)
+		if !ok {
+			return
+		}
+		if order.Connection == "" {
+			writeResult(w, nil)
+			down()
+			return
+		}
+		if _, err := n.connection(order.Connection); err != nil {
+			writeResult(w, err)
+			return
+		}
+		n.Disconnect(order.Connection)
+		writeResult(w, nil)
+	})
+	return mux
+}
+
+func readOrder(w http.ResponseWriter, r *http.Request) (order controlOrder, ok bool) {
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxControlBody))
+	body.DisallowUnknownFields()
+	if err := body.Decode(&order); err != nil {
+		writeJSON(w, http.StatusBadRequest, &Error{Code: ike.CodeInternal, What: "the control order is not understood", Why: err.Error(), Hint: "use a `martlet` of the same version"})
+		return order, false
+	}
+	return order, true
+}
+
+func writeResult(w http.ResponseWriter, err error) {
+	if err == nil {
+		writeJSON(w, http.StatusOK, struct{}{})
+		return
+	}
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		e = &Error{Code: ike.CodeInternal, What: err.Error()}
+	}
+	writeJSON(w, http.StatusConflict, e)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client is gone: nobody is left to tell
+}
+
+// Control drives a Node in another process over its control socket.
+type Control struct {
+	path string
+	http *http.Client
+}
+
+// NewControl is a client of the socket at path. It connects at each call.
+func NewControl(path string) *Control {
+	return &Control{path: path, http: &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Status asks for the Node's status.
+func (c *Control) Status(ctx context.Context) (*Status, error) {
+	var s Status
+	return &s, c.do(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// Up connects a connection, and opens a child of it if one is named.
+func (c *Control) Up(ctx context.Context, connection, child string) error {
+	return c.do(ctx, http.MethodPost, "/v1/up", controlOrder{connection, child}, &struct{}{})
+}
+
+// Down closes a connection; an empty name ends the program.
+func (c *Control) Down(ctx context.Context, connection string) error {
+	return c.do(ctx, http.MethodPost, "/v1/down", controlOrder{Connection: connection}, &struct{}{})
+}
+
+func (c *Control) do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("martlet: control: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://martlet"+path, body)
+	if err != nil {
+		return fmt.Errorf("martlet: control: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		e := &Error{}
+		if err := json.NewDecoder(resp.Body).Decode(e); err != nil {
+			return fmt.Errorf("martlet: control: %s: %w", resp.Status, err)
+		}
+		return e
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("martlet: control: %w", err)
+	}
+	return nil
+}
+
+func (c *Control) unreachable(err error) error {
+	e := &Error{
+		Code: ike.CodeHost,
+		What: "no martlet answers on " + c.path,
+		Why:  err.Error(),
+		Hint: "is `martlet up` or `martlet serve` running? another socket is named with --control or -c",
+	}
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES) {
+		e.Hint = "the socket belongs to another user, root as a rule: use sudo"
+	}
+	return e
+}

@@ -1,0 +1,189 @@
+package martlet
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"martlet/ike"
+)
+
+// EventKind names what an Event is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventStage       EventKind = "stage"        // a named step of connecting is done; Stage and Took say which
+	EventEstablished EventKind = "established"  // an IKE SA is up
+	EventChildUp     EventKind = "child-up"     // a child SA carries traffic
+	EventChildDown   EventKind = "child-down"   // a child SA is gone
+	EventChildFailed EventKind = "child-failed" // a child SA was refused; the IKE SA stays
+	EventDown        EventKind = "down"         // an IKE SA is gone
+	EventWarning     EventKind = "warning"      // something a person should know
+)
+
+// Event is one change of state of a Node. It holds no secret.
+type Event struct {
+	Time       time.Time     `json:"time"`
+	Kind       EventKind     `json:"kind"`
+	Connection string        `json:"connection,omitempty"`
+	Child      string        `json:"child,omitempty"`
+	Peer       string        `json:"peer,omitempty"`
+	Stage      string        `json:"stage,omitempty"`
+	Took       time.Duration `json:"took_ns,omitempty"`
+	Text       string        `json:"text,omitempty"`
+	Err        *Error        `json:"error,omitempty"`
+}
+
+// Watch returns the Node's events from now on, until ctx or the Node ends, which closes
+// the channel. A reader that falls more than 256 events behind loses the newest.
+func (n *Node) Watch(ctx context.Context) <-chan Event {
+	ch, stop := n.events.subscribe()
+	context.AfterFunc(ctx, stop)
+	return ch
+}
+
+// broadcaster passes events to all who watch. The zero value is ready.
+type broadcaster struct {
+	mu    sync.Mutex
+	to    map[chan Event]struct{}
+	ended bool
+}
+
+const queuedForWatcher = 256
+
+func (b *broadcaster) subscribe() (ch chan Event, stop func()) {
+	ch = make(chan Event, queuedForWatcher)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		close(ch)
+		return ch, func() {}
+	}
+	if b.to == nil {
+		b.to = map[chan Event]struct{}{}
+	}
+	b.to[ch] = struct{}{}
+	return ch, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if _, ok := b.to[ch]; ok {
+			delete(b.to, ch)
+			close(ch)
+		}
+	}
+}
+
+func (b *broadcaster) send(ev Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for ch := range b.to {
+		select {
+		case ch <- ev:
+		default:
+		}
+	}
+}
+
+func (b *broadcaster) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	for ch := range b.to {
+		close(ch)
+	}
+	b.to = nil
+}
+
+// report turns what the engine reports into the log line, the state of the host and the
+// event that belong to it. It is called by the engines' goroutines.
+func (n *Node) report(what ike.Happening) {
+	now := time.Now()
+	switch h := what.(type) {
+	case ike.StageDone:
+		n.log.Debug("stage done", zap.String("conn", h.Connection), zap.String("stage", string(h.Stage)), zap.Duration("took", h.Took))
+		n.events.send(Event{Time: now, Kind: EventStage, Connection: h.Connection, Stage: string(h.Stage), Took: h.Took})
+	case ike.Established:
+		st := h.Status
+		n.log.Info("established", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote),
+			zap.Stringer("at", st.Path.Remote), zap.Stringer("suite", st.Suite))
+		n.events.send(Event{Time: now, Kind: EventEstablished, Connection: st.Connection, Peer: st.Remote.String()})
+		n.attempt(st.Connection, func(a *attempt) { a.status = st })
+	case ike.ChildUp:
+		c := h.Child
+		n.log.Info("child up", zap.String("conn", c.Connection), zap.String("child", c.Name),
+			zap.Stringer("suite", c.Suite), zap.String("local", selectorsText(c.Local)), zap.String("remote", selectorsText(c.Remote)))
+		n.childUp(c)
+		n.events.send(Event{Time: now, Kind: EventChildUp, Connection: c.Connection, Child: c.Name,
+			Text: selectorsText(c.Local) + " === " + selectorsText(c.Remote)})
+		n.attempt(c.Connection, func(a *attempt) { a.finish(c.Name, nil) })
+	case ike.ChildDown:
+		n.log.Info("child down", zap.String("conn", h.Connection), zap.String("child", h.Name), zap.String("reason", h.Reason))
+		n.childDown(h.Child)
+		n.events.send(Event{Time: now, Kind: EventChildDown, Connection: h.Connection, Child: h.Name, Text: h.Reason})
+	case ike.ChildFailed:
+		n.logError("child failed", h.Connection, h.Err)
+		n.events.send(Event{Time: now, Kind: EventChildFailed, Connection: h.Connection, Child: h.Name, Err: h.Err})
+		n.attempt(h.Connection, func(a *attempt) { a.finish(h.Name, h.Err) })
+	case ike.Down:
+		n.peers.leave(h.SA)
+		n.saDown(h)
+		if h.Err != nil {
+			n.logError("down", h.Connection, h.Err, zap.Stringer("at", h.Path.Remote))
+		} else {
+			n.log.Info("down", zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))
+		}
+		n.events.send(Event{Time: now, Kind: EventDown, Connection: h.Connection, Peer: h.Peer.String(), Text: h.Reason, Err: h.Err})
+		if h.Initiator {
+			n.attempt(h.Connection, func(a *attempt) { a.down(h) })
+		}
+	case ike.Warned:
+		n.log.Warn(h.Text, zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote))
+		n.events.send(Event{Time: now, Kind: EventWarning, Connection: h.Connection, Text: h.Text})
+	case ike.Refused:
+		n.refused(h)
+	}
+}
+
+// refused logs what was turned away at the door: the first of a kind in each second, so
+// that a flood does not fill the log.
+func (n *Node) refused(h ike.Refused) {
+	entry := n.log.Check(zap.WarnLevel, "refused: "+h.Reason.String())
+	if entry == nil || !n.limit.allow(h.Reason, time.Now()) {
+		return
+	}
+	fields := []zap.Field{zap.Stringer("at", h.Path.Remote), zap.Error(h.Err)}
+	entry.Write(fields...)
+}
+
+func (n *Node) logError(what, connection string, err *Error, more ...zap.Field) {
+	n.log.Warn(what, append([]zap.Field{
+		zap.String("conn", connection), zap.String("what", err.What), zap.String("why", err.Why),
+		zap.String("hint", err.Hint), zap.String("code", string(err.Code)),
+	}, more...)...)
+	if err.Detail != "" {
+		n.log.Info(fmt.Sprintf("%s: details\n%s", what, err.Detail), zap.String("conn", connection))
+	}
+}
+
+// secondly lets one line of each kind through a second.
+type secondly struct {
+	mu   sync.Mutex
+	last map[ike.Drop]time.Time
+}
+
+func (s *secondly) allow(kind ike.Drop, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == nil {
+		s.last = map[ike.Drop]time.Time{}
+	}
+	if now.Sub(s.last[kind]) < time.Second {
+		return false
+	}
+	s.last[kind] = now
+	return true
+}

@@ -1,0 +1,255 @@
+package martlet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"martlet/config"
+	"martlet/ike"
+	"martlet/ike/message"
+	"martlet/tun"
+	"martlet/tun/firewall"
+	"martlet/tun/route"
+)
+
+// host is the machine around the tunnel: the TUN device, its addresses, the routes into
+// it and the packet filter. What it wants is always the union of what the SAs that
+// stand need, and is set as a whole.
+type host struct {
+	config   *config.Config
+	serve    bool
+	log      *zap.Logger
+	device   tun.Device
+	router   route.Router
+	firewall firewall.Firewall
+
+	mu       sync.Mutex
+	rulesSet firewall.Rules
+	leases   map[ike.SAID][]netip.Prefix
+	children map[ike.ChildID]hostChild
+}
+
+// hostChild is what a child adds to the host.
+type hostChild struct {
+	sa     ike.SAID
+	routes []netip.Prefix
+}
+
+// openHost undoes what a crashed program left, opens the device and sets what does not
+// depend on peers.
+func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error) {
+	if err := errors.Join(route.Recover(c.Node.State, c.Node.Device), firewall.Recover(c.Node.Device)); err != nil {
+		return nil, hostError("what an earlier martlet left could not be undone", err)
+	}
+	mtu := c.Node.MTU
+	if mtu == 0 {
+		mtu = defaultMTU
+	}
+	device, err := tun.Open(c.Node.Device, mtu)
+	if err != nil {
+		return nil, hostError("the TUN device "+c.Node.Device+" could not be opened", err)
+	}
+	h = &host{
+		config:   c,
+		serve:    serve,
+		log:      log,
+		device:   device,
+		router:   route.New(c.Node.State, log),
+		firewall: firewall.New(device.Name()),
+		leases:   map[ike.SAID][]netip.Prefix{},
+		children: map[ike.ChildID]hostChild{},
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.apply(); err != nil {
+		return nil, errors.Join(hostError("the host could not be set up", err), h.restore(), device.Close())
+	}
+	return h, nil
+}
+
+func hostError(what string, err error) error {
+	return &Error{Code: ike.CodeHost, What: what, Why: err.Error(), Hint: "this needs root (CAP_NET_ADMIN) and /dev/net/tun"}
+}
+
+// restore undoes all of it; the device goes by itself when it is closed.
+func (h *host) restore() error {
+	return errors.Join(h.router.Close(), h.firewall.Clear())
+}
+
+// enter sets addresses and routes for an SA before its children carry anything.
+func (h *host) enter(q ike.Configure) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leases[q.SA] = q.Lease.Addresses
+	for _, c := range q.Children {
+		if err := h.add(c); err != nil {
+			return err
+		}
+	}
+	return h.apply()
+}
+
+// leave takes away what an SA had.
+func (h *host) leave(sa ike.SAID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.leases, sa)
+	for id, c := range h.children {
+		if c.sa == sa {
+			delete(h.children, id)
+		}
+	}
+	h.reapply()
+}
+
+func (h *host) childUp(c ike.ChildInfo) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.add(c); err != nil {
+		h.log.Warn("no route for a child", zap.String("conn", c.Connection), zap.Error(err))
+		return
+	}
+	h.reapply()
+}
+
+func (h *host) childDown(id ike.ChildID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.children, id)
+	h.reapply()
+}
+
+func (h *host) reapply() {
+	if err := h.apply(); err != nil {
+		h.log.Error("the host's routes could not be set", zap.Error(err))
+	}
+}
+
+// add notes a child's routes: those of its selectors, or those of the file.
+func (h *host) add(c ike.ChildInfo) error {
+	conn := h.config.Connections[c.Connection]
+	var routes []netip.Prefix
+	switch {
+	case conn == nil || conn.Routes.None:
+	case len(conn.Routes.List) > 0:
+		routes = conn.Routes.List
+	default:
+		routes = prefixesOf(c.Remote)
+		if len(conn.Request) == 0 && slices.ContainsFunc(routes, everything) {
+			return fmt.Errorf("connection %q takes everything and has no virtual address: its routes must be a list", c.Connection)
+		}
+	}
+	h.children[c.ID] = hostChild{sa: c.SA, routes: routes}
+	return nil
+}
+
+func everything(p netip.Prefix) bool { return p.Bits() == 0 }
+
+// apply sets what all SAs together need.
+func (h *host) apply() error {
+	c := route.Config{
+		Device:  h.device.Name(),
+		Mark:    h.config.Node.Mark,
+		Table:   h.config.Node.Table,
+		Forward: h.forwards(),
+	}
+	for _, addresses := range h.leases {
+		c.Addresses = append(c.Addresses, addresses...)
+	}
+	for _, p := range h.config.Pools {
+		if h.serve && p.Gateway.IsValid() {
+			c.Addresses = append(c.Addresses, netip.PrefixFrom(p.Gateway, p.Gateway.BitLen()))
+		}
+		if h.serve {
+			c.Routes = append(c.Routes, poolPrefixes(p)...)
+		}
+	}
+	for _, child := range h.children {
+		c.Routes = append(c.Routes, child.routes...)
+	}
+	c.Addresses = sortedPrefixes(c.Addresses)
+	c.Routes = sortedPrefixes(c.Routes)
+	if rules := h.rules(); !reflect.DeepEqual(rules, h.rulesSet) {
+		if err := h.firewall.Set(rules); err != nil {
+			return err
+		}
+		h.rulesSet = rules
+	}
+	return h.router.Set(c)
+}
+
+// poolPrefixes is the addresses of a pool as prefixes.
+func poolPrefixes(p *config.Pool) []netip.Prefix {
+	var out []message.Selector
+	for _, r := range p.Ranges {
+		out = append(out, message.Selector{From: r.From, To: r.To, EndPort: 65535})
+	}
+	return prefixesOf(out)
+}
+
+// forwards reports whether packets of others pass this host: a gateway's peers with virtual
+// addresses, or networks on our side.
+func (h *host) forwards() bool {
+	for _, conn := range h.config.Connections {
+		if h.serve && len(conn.Pool) > 0 {
+			return true
+		}
+		for _, child := range conn.Children {
+			if len(child.LocalTS) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rules is what the packet filter must do.
+func (h *host) rules() firewall.Rules {
+	r := firewall.Rules{
+		Device:         h.device.Name(),
+		Mark:           h.config.Node.Mark,
+		RestoreMark:    true,
+		IsolateClients: true,
+		InnerPorts:     []uint16{h.config.Node.IKEPort, h.config.Node.NATPort},
+	}
+	for _, conn := range h.config.Connections {
+		if conn.PeerToPeer {
+			r.IsolateClients = false
+		}
+		if conn.Masquerade {
+			for _, name := range conn.Pool {
+				r.Masquerade = append(r.Masquerade, poolPrefixes(h.config.Pools[name])...)
+			}
+		}
+	}
+	for _, addresses := range h.leases {
+		r.ProtectAddresses = append(r.ProtectAddresses, addresses...)
+	}
+	r.Masquerade = sortedPrefixes(r.Masquerade)
+	r.ProtectAddresses = sortedPrefixes(r.ProtectAddresses)
+	return r
+}
+
+func sortedPrefixes(in []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(in, netip.Prefix.Compare)
+	return slices.Compact(in)
+}
+
+// source is the address from which marked packets to a peer leave. The socket has the
+// tunnel's mark, so that a tunnel that takes everything does not answer for itself.
+func (h *host) source(remote netip.Addr) (netip.Addr, error) {
+	dialer := net.Dialer{Control: markControl(h.config.Node.Mark)}
+	conn, err := dialer.Dial("udp", netip.AddrPortFrom(remote, natPort).String())
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}

@@ -1,0 +1,150 @@
+package martlet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"martlet/crypto/suite"
+	"martlet/ike"
+)
+
+// keyLog writes Wireshark's tables "ikev2_decryption_table" and "esp_sa" into a
+// folder. Whoever has them can read the traffic; it exists for debugging only.
+type keyLog struct {
+	mu       sync.Mutex
+	ike, esp *os.File
+}
+
+// keyTables are the names of Wireshark's tables: of IKE SAs and of child SAs.
+var keyTables = [2]string{"ikev2_decryption_table", "esp_sa"}
+
+func openKeyLog(dir string) (*keyLog, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("martlet: key log: %w", err)
+	}
+	open := func(name string) (*os.File, error) {
+		return os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	}
+	var k keyLog
+	var err error
+	if k.ike, err = open(keyTables[0]); err != nil {
+		return nil, fmt.Errorf("martlet: key log: %w", err)
+	}
+	if k.esp, err = open(keyTables[1]); err != nil {
+		return nil, errors.Join(fmt.Errorf("martlet: key log: %w", err), k.ike.Close())
+	}
+	return &k, nil
+}
+
+func (k *keyLog) close() error { return errors.Join(k.ike.Close(), k.esp.Close()) }
+
+// write adds one SA. An algorithm that Wireshark has no name for is left out.
+func (k *keyLog) write(e ike.KeyLogEntry) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e.Child == nil {
+		encr, integ := wiresharkIKE(e.Suite.Encr), wiresharkIKEInteg(e.Suite.Integ)
+		if encr == "" || integ == "" {
+			return
+		}
+		fmt.Fprintf(k.ike, "%016x,%016x,%x,%x,\"%s\",%x,%x,\"%s\"\n", uint64(e.SPIi), uint64(e.SPIr),
+			[]byte(e.SKei), []byte(e.SKer), encr, []byte(e.SKai), []byte(e.SKar), integ)
+		return
+	}
+	c := e.Child
+	encr, integ := wiresharkESP(c.Suite.Encr), wiresharkESPInteg(c.Suite.Integ)
+	if encr == "" || integ == "" {
+		return
+	}
+	line := func(from, to netip.Addr, spi uint32, keys ike.ChildKeys) {
+		family := "IPv6"
+		if from.Is4() {
+			family = "IPv4"
+		}
+		fmt.Fprintf(k.esp, "\"%s\",\"%v\",\"%v\",\"0x%08x\",\"%s\",\"0x%x\",\"%s\",\"%s\"\n",
+			family, from, to, spi, encr, []byte(keys.Encr), integ, hexOrEmpty(keys.Integ))
+	}
+	here, there := c.Path.Local.Addr(), c.Path.Remote.Addr()
+	line(there, here, c.SPIIn, c.In)
+	line(here, there, c.SPIOut, c.Out)
+}
+
+func hexOrEmpty(b suite.Secret) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("0x%x", []byte(b))
+}
+
+// Wireshark's names (epan/dissectors/packet-isakmp.c and packet-ipsec.c).
+func wiresharkIKE(t suite.Transform) string {
+	switch t.ID {
+	case suite.EncrAESCBC:
+		return fmt.Sprintf("AES-CBC-%d [RFC3602]", t.KeyLen)
+	case suite.EncrAESCTR:
+		return fmt.Sprintf("AES-CTR-%d [RFC5930]", t.KeyLen)
+	case suite.EncrAESGCM8, suite.EncrAESGCM12, suite.EncrAESGCM16:
+		return fmt.Sprintf("AES-GCM-%d with %d octet ICV [RFC5282]", t.KeyLen, icvOf(t.ID))
+	}
+	return ""
+}
+
+func icvOf(id uint16) int {
+	switch id {
+	case suite.EncrAESGCM8:
+		return 8
+	case suite.EncrAESGCM12:
+		return 12
+	}
+	return 16
+}
+
+func wiresharkIKEInteg(t suite.Transform) string {
+	switch t.ID {
+	case suite.IntegNone:
+		return "NONE [RFC4306]"
+	case suite.IntegHMACSHA1_96:
+		return "HMAC_SHA1_96 [RFC2404]"
+	case suite.IntegHMACSHA2_256_128:
+		return "HMAC_SHA2_256_128 [RFC4868]"
+	case suite.IntegHMACSHA2_384_192:
+		return "HMAC_SHA2_384_192 [RFC4868]"
+	case suite.IntegHMACSHA2_512_256:
+		return "HMAC_SHA2_512_256 [RFC4868]"
+	}
+	return ""
+}
+
+func wiresharkESP(t suite.Transform) string {
+	switch t.ID {
+	case suite.EncrAESCBC:
+		return "AES-CBC [RFC3602]"
+	case suite.EncrAESCTR:
+		return "AES-CTR [RFC3686]"
+	case suite.EncrAESGCM8, suite.EncrAESGCM12, suite.EncrAESGCM16:
+		return fmt.Sprintf("AES-GCM with %d octet ICV [RFC4106]", icvOf(t.ID))
+	case suite.EncrChaCha20Poly1305:
+		return "ChaCha20 with Poly1305 [RFC7634]"
+	}
+	return ""
+}
+
+func wiresharkESPInteg(t suite.Transform) string {
+	switch t.ID {
+	case suite.IntegNone:
+		return "NULL"
+	case suite.IntegHMACSHA1_96:
+		return "HMAC-SHA-1-96 [RFC2404]"
+	case suite.IntegHMACSHA2_256_128:
+		return "HMAC-SHA-256-128 [RFC4868]"
+	case suite.IntegHMACSHA2_384_192:
+		return "HMAC-SHA-384-192 [RFC4868]"
+	case suite.IntegHMACSHA2_512_256:
+		return "HMAC-SHA-512-256 [RFC4868]"
+	}
+	return ""
+}

@@ -1,0 +1,157 @@
+package martlet
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+
+	"martlet/esp/udpencap"
+	"martlet/ike"
+)
+
+// sockets are the Node's UDP sockets, which the plane reads and closes: those of the configured ports when it serves, and
+// one ephemeral socket for each family and kind when it connects (design.md
+// section 3: the non-ESP marker is a property of the socket).
+type sockets struct {
+	node *Node
+	bind udpencap.Listener
+
+	mu   sync.Mutex
+	open []*socket
+}
+
+type socket struct {
+	udpencap.Socket
+	served bool // of a configured port, not of one connection's choice
+}
+
+func newSockets(n *Node) *sockets {
+	s := &sockets{node: n, bind: n.Bind}
+	if s.bind == nil {
+		udp := &udpencap.UDP{Logger: n.log.Named("udp")}
+		if n.Host {
+			udp.Mark = n.Config.Node.Mark
+		}
+		s.bind = udp
+	}
+	return s
+}
+
+// listen opens the gateway's ports on every configured address. A family that
+// the host does not have is passed over as long as another one works.
+func (s *sockets) listen() error {
+	c := &s.node.Config.Node
+	var errs []error
+	for _, addr := range c.Listen {
+		for _, p := range []struct {
+			port  uint16
+			encap bool
+		}{{c.NATPort, true}, {c.IKEPort, false}} {
+			if p.port == 0 && !p.encap {
+				continue
+			}
+			if _, err := s.add(netip.AddrPortFrom(addr, p.port), p.encap, true); err != nil {
+				if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) && addr.IsUnspecified() {
+					errs = append(errs, err)
+					continue
+				}
+				return s.listenError(addr, p.port, err)
+			}
+		}
+	}
+	if len(s.listening()) == 0 {
+		return s.listenError(netip.Addr{}, c.NATPort, errors.Join(errs...))
+	}
+	return nil
+}
+
+func (s *sockets) listenError(addr netip.Addr, port uint16, err error) error {
+	e := &Error{
+		Code: ike.CodeHost,
+		What: fmt.Sprintf("cannot listen on UDP %v port %d", addr, port),
+		Why:  fmt.Sprint(err),
+		Hint: "check node.listen, node.ike_port and node.nat_port",
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		e.Hint = "another IKE daemon (strongSwan, Libreswan, another Martlet) has the port; stop it, or set node.ike_port and node.nat_port"
+	case errors.Is(err, syscall.EACCES):
+		e.Hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE; or set node.ike_port = 0 and node.nat_port above 1023"
+	}
+	return e
+}
+
+func (s *sockets) add(local netip.AddrPort, encap, served bool) (*socket, error) {
+	raw, err := s.bind.Listen(local, encap)
+	if err != nil {
+		return nil, err
+	}
+	sock := &socket{Socket: s.node.Capture.tap(raw), served: served}
+	s.mu.Lock()
+	s.open = append(s.open, sock)
+	s.mu.Unlock()
+	s.node.plane.AddSocket(sock.Socket)
+	return sock, nil
+}
+
+// dial returns a socket to talk to a peer: a served one of that kind if there is
+// one, else a shared ephemeral one, else (port not 0) one of its own.
+func (s *sockets) dial(to netip.Addr, encap bool, port uint16) (*socket, error) {
+	s.mu.Lock()
+	for _, sock := range s.open {
+		local := sock.LocalAddr()
+		sameFamily := local.Addr().Is4() == to.Is4()
+		if sameFamily && sock.Encap() == encap && (port == 0 || port == local.Port()) {
+			s.mu.Unlock()
+			return sock, nil
+		}
+	}
+	s.mu.Unlock()
+	any := netip.IPv6Unspecified()
+	if to.Is4() {
+		any = netip.IPv4Unspecified()
+	}
+	return s.add(netip.AddrPortFrom(any, port), encap, false)
+}
+
+// find returns the socket that a path starts at.
+func (s *sockets) find(local netip.AddrPort, encap bool) *socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sock := range s.open {
+		at := sock.LocalAddr()
+		if at.Port() == local.Port() && sock.Encap() == encap &&
+			(at.Addr().Is4() == local.Addr().Is4() || !local.Addr().IsValid()) &&
+			(at.Addr().IsUnspecified() || !local.Addr().IsValid() || at.Addr() == local.Addr()) {
+			return sock
+		}
+	}
+	return nil
+}
+
+func (s *sockets) listening() []netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []netip.AddrPort
+	sorted := slices.Clone(s.open)
+	slices.SortStableFunc(sorted, func(a, b *socket) int {
+		return cmp.Compare(boolRank(!a.Encap()), boolRank(!b.Encap()))
+	})
+	for _, sock := range sorted {
+		if sock.served {
+			out = append(out, sock.LocalAddr())
+		}
+	}
+	return out
+}
+
+func boolRank(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,110 @@
+package martlet
+
+import (
+	"cmp"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"martlet/ike"
+)
+
+// Status is a Node as people and programs see it. It holds no secret.
+type Status struct {
+	Version     string            `json:"version"`
+	PID         int               `json:"pid"`
+	Device      string            `json:"device"`
+	MTU         int               `json:"mtu"`
+	Listening   []netip.AddrPort  `json:"listening"`
+	SAs         []SAStatus        `json:"ike_sas"`
+	Drops       map[string]uint64 `json:"drops"` // ESP and IKE packets that were not taken, by reason
+	Connections []string          `json:"connections"`
+}
+
+// SAStatus is one IKE SA.
+type SAStatus struct {
+	Connection string         `json:"connection"`
+	State      string         `json:"state"`
+	Initiator  bool           `json:"initiator"`
+	SPIi       string         `json:"spi_i"`
+	SPIr       string         `json:"spi_r"`
+	LocalAddr  netip.AddrPort `json:"local_addr"`
+	RemoteAddr netip.AddrPort `json:"remote_addr"`
+	LocalID    string         `json:"local_id"`
+	RemoteID   string         `json:"remote_id"`
+	Suite      string         `json:"suite"`
+	Addresses  []netip.Prefix `json:"virtual_addresses,omitempty"`
+	DNS        []netip.Addr   `json:"dns,omitempty"`
+	Since      time.Time      `json:"since"`
+	Stages     []StageStatus  `json:"stages,omitempty"`
+	Extensions []string       `json:"extensions,omitempty"`
+	Conditions []string       `json:"conditions,omitempty"`
+	Children   []ChildStatus  `json:"child_sas"`
+}
+
+// StageStatus is a named step of setting up an SA and how long it took.
+type StageStatus struct {
+	Stage string        `json:"stage"`
+	Took  time.Duration `json:"took_ns"`
+}
+
+// ChildStatus is one child SA pair.
+type ChildStatus struct {
+	Name       string   `json:"name"`
+	SPIIn      string   `json:"spi_in"`
+	SPIOut     string   `json:"spi_out"`
+	Suite      string   `json:"suite"`
+	Local      []string `json:"local_ts"`
+	Remote     []string `json:"remote_ts"`
+	PacketsIn  uint64   `json:"packets_in"`
+	BytesIn    uint64   `json:"bytes_in"`
+	PacketsOut uint64   `json:"packets_out"`
+	BytesOut   uint64   `json:"bytes_out"`
+}
+
+// Status takes a picture of the Node. SAs come oldest first.
+func (n *Node) Status() Status {
+	s := Status{Version: Version, PID: os.Getpid(), Device: n.device.Name(), MTU: n.device.MTU(), Listening: n.Addresses(), Drops: n.drops()}
+	for _, c := range connectionsOf(n.Config, n.Serve) {
+		s.Connections = append(s.Connections, c.Name)
+	}
+	for _, st := range n.engines.statuses() {
+		s.SAs = append(s.SAs, n.saStatus(st))
+	}
+	slices.SortStableFunc(s.SAs, func(a, b SAStatus) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Connection, b.Connection))
+	})
+	return s
+}
+
+func (n *Node) saStatus(st ike.Status) SAStatus {
+	s := SAStatus{
+		Connection: st.Connection, State: st.State, Initiator: st.Initiator,
+		SPIi: st.SPIi.String(), SPIr: st.SPIr.String(),
+		LocalAddr: st.Path.Local, RemoteAddr: st.Path.Remote,
+		LocalID: st.Local.String(), RemoteID: st.Remote.String(),
+		Suite: st.Suite.String(), Addresses: st.Lease.Addresses, DNS: st.Lease.DNS,
+		Since: st.Since, Extensions: st.Extensions, Conditions: st.Conditions,
+	}
+	for _, stage := range st.Stages {
+		s.Stages = append(s.Stages, StageStatus{Stage: string(stage.Stage), Took: stage.Took})
+	}
+	for _, c := range st.Children {
+		child := ChildStatus{
+			Name: c.Name, SPIIn: spiText(c.SPIIn), SPIOut: spiText(c.SPIOut), Suite: c.Suite.String(),
+		}
+		for _, sel := range c.Local {
+			child.Local = append(child.Local, sel.String())
+		}
+		for _, sel := range c.Remote {
+			child.Remote = append(child.Remote, sel.String())
+		}
+		if count, ok := n.plane.ChildStats(uint64(c.ID)); ok {
+			child.PacketsIn, child.BytesIn = count.In.Packets, count.In.Bytes
+			child.PacketsOut, child.BytesOut = count.Out.Packets, count.Out.Bytes
+		}
+		s.Children = append(s.Children, child)
+	}
+	return s
+}
