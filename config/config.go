@@ -1,0 +1,210 @@
+// Package config is Martlet's one configuration file: strict TOML, loaded, checked
+// as a whole and explained. Every key is documented here, once, on its field;
+// `martlet config reference` prints these comments.
+//
+// A Config that Load returned is complete: secrets, keys and certificates are
+// read, names and proposals are parsed, and nothing in it can fail later for a
+// reason that the file alone shows. A Config built by hand becomes so by Complete.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"martlet/crypto/pki"
+	"martlet/crypto/suite"
+)
+
+// Config is a whole file. The zero value is what an empty file says.
+type Config struct {
+	// Node is what concerns the program as a whole.
+	Node Node `toml:"node"`
+	// Connections are the peers, by name.
+	Connections map[string]*Connection `toml:"connection"`
+	// Pools are the addresses that a gateway hands out, by name.
+	Pools map[string]*Pool `toml:"pool"`
+
+	// Warnings are what Load or Complete found weak but allowed, a line each.
+	Warnings []Warning `toml:"-"`
+
+	origin *origin
+}
+
+// Node is the program's own settings. In a Config built by hand its ports, Control
+// and State have no default: 0 and "" are what their comments say.
+type Node struct {
+	// Device is the name of the TUN device.
+	Device string `toml:"device" default:"martlet0"`
+	// MTU of the TUN device in octets; 0 computes it from path and cipher.
+	MTU int `toml:"mtu" range:"0,576..65535"`
+	// Listen are the addresses on which a gateway waits for IKE and ESP.
+	Listen []netip.Addr `toml:"listen" default:"[\"0.0.0.0\", \"::\"]"`
+	// IKEPort is the UDP port for IKE without NAT traversal; 0 opens none.
+	IKEPort uint16 `toml:"ike_port" default:"500" zero:"kept"`
+	// NATPort is the UDP port for IKE and ESP in UDP; 0 lets the system choose one.
+	NATPort uint16 `toml:"nat_port" default:"4500" zero:"kept"`
+	// Mark is the firewall mark of our own packets, which keeps them out of the tunnel.
+	Mark uint32 `toml:"mark" default:"0x4d610000" range:"1..0xffffffff"`
+	// Table is the number of the routing table of the tunnel's routes.
+	Table int `toml:"table" default:"19809" range:"1..252,256..0x7fffffff"`
+	// Control is the path of the control socket; without one there is none.
+	Control string `toml:"control" default:"/run/martlet/control.sock" zero:"kept"`
+	// State is the folder where what must be undone after a crash is noted; without
+	// one nothing is noted.
+	State string `toml:"state" default:"/run/martlet" zero:"kept"`
+	// KeyLog is a folder for Wireshark's key tables. Whoever reads it reads the traffic.
+	KeyLog string `toml:"key_log"`
+	// LogLevel is "debug", "info", "warn" or "error".
+	LogLevel string `toml:"log_level" default:"info"`
+}
+
+// Connection is one peer, or a group of peers that come in the same way.
+type Connection struct {
+	// Name is the key of the table.
+	Name string `toml:"-"`
+	// Remote are the peer's host names or addresses, tried in order. A connection
+	// without is only for peers that come to us.
+	Remote []string `toml:"remote"`
+	// From are the prefixes from which a peer may come to us; the default is the
+	// addresses of Remote, or anywhere where there is no Remote.
+	From []netip.Prefix `toml:"from"`
+	// Port is the peer's UDP port. The default starts at 500 and moves to 4500; any
+	// other number is used from the first message on.
+	Port uint16 `toml:"port"`
+	// LocalPort is our UDP port as initiator; 0 chooses one.
+	LocalPort uint16 `toml:"local_port"`
+	// Proposals of IKE in strongSwan's keywords; "default" stands for the defaults.
+	Proposals []string `toml:"proposals" default:"[\"default\"]"`
+	// Local is how we prove who we are.
+	Local Auth `toml:"local"`
+	// Peer is how the peer must prove who it is.
+	Peer Auth `toml:"peer"`
+	// Request asks the gateway for virtual addresses: "ipv4", "ipv6".
+	Request []string `toml:"request"`
+	// Pool names the pools from which peers get virtual addresses.
+	Pool []string `toml:"pool"`
+	// DNS are the resolvers that peers with virtual addresses are told.
+	DNS []netip.Addr `toml:"dns"`
+	// Routes are the destinations to send into the tunnel: "selectors" (what was
+	// negotiated), "none", or a list of prefixes. A child whose remote side is everything
+	// needs a list (or "none") where no virtual address is requested.
+	Routes Routes `toml:"routes" default:"selectors"`
+	// Masquerade hides the peers' addresses behind ours when their packets go on.
+	Masquerade bool `toml:"masquerade"`
+	// PeerToPeer lets peers of this node reach each other through it.
+	PeerToPeer bool `toml:"peer_to_peer"`
+	// Liveness is the silence after which the peer is checked; "0s" never.
+	Liveness Duration `toml:"liveness" default:"30s"`
+	// Keepalive is the interval of NAT keepalives where there is a NAT; "0s" never.
+	Keepalive Duration `toml:"keepalive" default:"20s"`
+	// FragmentSize is the longest IKE datagram in octets; 0 is what fits a packet of
+	// 1280, -1 turns fragmentation off.
+	FragmentSize int `toml:"fragment_size" range:"-1,0,256..65507"`
+	// Strict refuses SHA-1 in signatures of peers that announce nothing better.
+	Strict bool `toml:"strict"`
+	// Children are the traffic to protect, by name. Without any, there is one child
+	// "net" with the defaults of Local and Remote.
+	Children map[string]*Child `toml:"child"`
+
+	// IKE is Proposals, parsed.
+	IKE []suite.Proposal `toml:"-"`
+}
+
+// Auth is one side's proof of identity.
+type Auth struct {
+	// Auth is "psk" or "cert".
+	Auth string `toml:"auth"`
+	// ID is the identity in strongSwan's grammar; for the peer it may be a pattern such
+	// as "*@example.com". Our default is the certificate's name, or our address with a
+	// pre-shared key. The peer's default is the name of its only certificate; else,
+	// where it has a certificate, the connection's one remote; else anybody who proves
+	// who he is.
+	ID string `toml:"id"`
+	// Secret is the pre-shared key: in place, or "file:PATH", or "env:NAME"; "0s" and
+	// "0x" before the value mean base64 and hex. Both sides of a connection share it,
+	// and it may stand on either.
+	Secret Secret `toml:"secret"`
+	// Cert are files with our certificate and the chain above it, or with a peer's only
+	// accepted certificate. Several certificates of ours need as many keys.
+	Cert []string `toml:"cert"`
+	// Key are files with the private keys: "file:PATH" or PATH.
+	Key []string `toml:"key"`
+	// CA are files with the certificate authorities that the peer's chain must reach;
+	// "system" is the system's store.
+	CA []string `toml:"ca"`
+
+	Identity    pki.Identity      `toml:"-"` // ID, parsed
+	Credentials []*pki.Credential `toml:"-"` // Cert and Key, loaded
+	Verifier    pki.Verifier      `toml:"-"` // CA, loaded; Now is not set
+}
+
+// Child is one child SA.
+type Child struct {
+	// Name is the key of the table.
+	Name string `toml:"-"`
+	// Proposals of ESP in strongSwan's keywords.
+	Proposals []string `toml:"proposals" default:"[\"default\"]"`
+	// Local are the traffic selectors on our side: "10.1.0.0/16", "10.1.0.1-10.1.0.9",
+	// "fd00::/8", each with an optional "[tcp/443]"; "dynamic" is our virtual address,
+	// or our outer one. The default is everything of the families of the pools where
+	// we hand out addresses, else "dynamic".
+	Local []string `toml:"local"`
+	// Remote are the traffic selectors on the peer's side; "dynamic" is the peer's virtual
+	// address, or its outer one. The default is everything of the families that we
+	// request addresses of, else "dynamic".
+	Remote []string `toml:"remote"`
+	// ReplayWindow in packets, 64 to 65536.
+	ReplayWindow int `toml:"replay_window" default:"4096" range:"64..65536"`
+	// OnRequest keeps the child closed until `martlet up CONNECTION CHILD`.
+	OnRequest bool `toml:"on_request"`
+
+	ESP         []suite.Proposal `toml:"-"` // Proposals, parsed
+	LocalTS     []Selector       `toml:"-"` // Local without "dynamic"
+	RemoteTS    []Selector       `toml:"-"`
+	LocalIsDyn  bool             `toml:"-"`
+	RemoteIsDyn bool             `toml:"-"`
+}
+
+// Selector is a traffic selector as the file has it; the fields are those of
+// ike/message's, so that one converts to the other.
+type Selector struct {
+	Protocol           uint8
+	StartPort, EndPort uint16
+	From, To           netip.Addr
+}
+
+// Pool is a range of virtual addresses.
+type Pool struct {
+	// Name is the key of the table.
+	Name string `toml:"-"`
+	// Addresses are prefixes or ranges of one family. The first host of the first prefix is
+	// the gateway's own; the rest is for peers.
+	Addresses []string `toml:"addresses"`
+
+	Ranges  []Range    `toml:"-"`
+	Gateway netip.Addr `toml:"-"` // the gateway's own address; none in a pool of ranges only
+}
+
+// Duration is a time.Duration, which a file has as "30s". Zero is the key's default; a file's
+// "0s" becomes Never.
+type Duration time.Duration
+
+// Never is the Duration of what does not happen; so is every negative one.
+const Never Duration = -1
+
+// Range is a run of addresses of one family, both ends included.
+type Range struct{ From, To netip.Addr }
+
+// Routes is what goes into the tunnel. Exactly one of the three holds.
+type Routes struct {
+	Selectors bool
+	None      bool
+	List      []netip.Prefix
+}
+
+// Warning is something weak that the file asks for by name.
+type Warning struct {
+	Line int
+	Key  string
+	Text string
+}

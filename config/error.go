@@ -1,0 +1,231 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"martlet/crypto/pki"
+)
+
+// Error is one fault of a file. Load returns all of them, as Errors.
+type Error struct {
+	File   string // empty where the Config was not read from a file
+	Line   int    // from 1; 0 where the fault has no line
+	Column int    // in characters, from 1; 0 where the fault has no line
+	Key    string // dotted, as connection.office.local.secret
+	Reason string
+	Hint   string
+}
+
+// Error gives one line: file:line:column: key: reason (hint: what to do).
+func (e *Error) Error() string {
+	var b strings.Builder
+	switch {
+	case e.File != "" && e.Line > 0:
+		fmt.Fprintf(&b, "%s:%d:%d: ", e.File, e.Line, e.Column)
+	case e.File != "":
+		b.WriteString(e.File + ": ")
+	default:
+		b.WriteString("config: ")
+	}
+	if e.Key != "" {
+		b.WriteString(e.Key + ": ")
+	}
+	b.WriteString(e.Reason)
+	if e.Hint != "" {
+		b.WriteString(" (hint: " + e.Hint + ")")
+	}
+	return b.String()
+}
+
+// Errors is every fault of a file, in the order of lines; it is never empty.
+type Errors []*Error
+
+// Error gives a line for each fault.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, fault := range e {
+		lines[i] = fault.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the faults, for errors.AsType[*Error].
+func (e Errors) Unwrap() []error {
+	all := make([]error, len(e))
+	for i, fault := range e {
+		all[i] = fault
+	}
+	return all
+}
+
+// String gives file-less "line N: key: text".
+func (w Warning) String() string {
+	if w.Line == 0 {
+		return w.Key + ": " + w.Text
+	}
+	return fmt.Sprintf("line %d: %s: %s", w.Line, w.Key, w.Text)
+}
+
+// position is a place in a file; both count from 1, the column in characters.
+type position struct{ line, column int }
+
+// origin is the file that a Config came from: where each key stands in it.
+type origin struct {
+	file string
+	at   map[string]position
+}
+
+// find returns the position of a key, or else of the nearest table around it.
+func (o *origin) find(key string) position {
+	for o != nil && key != "" {
+		if p, ok := o.at[key]; ok {
+			return p
+		}
+		key = parent(key)
+	}
+	return position{}
+}
+
+// faults gathers what is wrong with a Config.
+type faults struct {
+	origin   *origin // nil for a Config built by hand
+	errs     Errors
+	more     int // beyond maxFaults
+	warnings []Warning
+}
+
+// maxFaults bounds the faults that are listed: nobody reads more.
+const maxFaults = 500
+
+// add notes a fault of a key.
+func (f *faults) add(key, reason, hint string) { f.addAt(f.origin.find(key), key, reason, hint) }
+
+func (f *faults) addAt(at position, key, reason, hint string) {
+	if len(f.errs) == maxFaults {
+		f.more++
+		return
+	}
+	e := &Error{Line: at.line, Column: at.column, Key: key, Reason: reason, Hint: hint}
+	if f.origin != nil {
+		e.File = f.origin.file
+	}
+	f.errs = append(f.errs, e)
+}
+
+func (f *faults) warn(key, text string) {
+	f.warnings = append(f.warnings, Warning{Line: f.origin.find(key).line, Key: key, Text: text})
+}
+
+// fault notes an error with its hint.
+func (f *faults) fault(path string, err error) {
+	reason, hint := split(err)
+	f.add(path, reason, hint)
+}
+
+// has says whether a fault was noted of a key or of something within it; what
+// follows from that fault need not be said.
+func (f *faults) has(key string) bool {
+	return slices.ContainsFunc(f.errs, func(e *Error) bool {
+		rest, ok := strings.CutPrefix(e.Key, key)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// err returns the faults in the order of lines, nil if there are none.
+func (f *faults) err() error {
+	if len(f.errs) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(f.errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	if f.more > 0 {
+		return append(f.errs, &Error{File: f.errs[0].File, Reason: fmt.Sprintf("and %d more faults", f.more)})
+	}
+	return f.errs
+}
+
+// join appends a key to a dotted path, quoted where TOML wants it quoted.
+func join(path, key string) string {
+	if !isBare(key) {
+		key = strconv.Quote(key)
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// index appends the place in a list, from 0, to a path.
+func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
+
+// parent cuts the last key or index off a path.
+func parent(path string) string {
+	quoted := false
+	cut := 0
+	for i := range len(path) {
+		switch path[i] {
+		case '\\':
+			// Only within quotes; the quote behind it does not end them.
+			continue
+		case '"':
+			if i == 0 || path[i-1] != '\\' || escapedBackslash(path, i-1) {
+				quoted = !quoted
+			}
+		case '.', '[':
+			if !quoted {
+				cut = i
+			}
+		}
+	}
+	return path[:cut]
+}
+
+// escapedBackslash says whether the backslash at i is itself escaped.
+func escapedBackslash(s string, i int) bool {
+	n := 0
+	for i >= 0 && s[i] == '\\' {
+		n, i = n+1, i-1
+	}
+	return n%2 == 0
+}
+
+func isBare(key string) bool {
+	return key != "" && !strings.ContainsFunc(key, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	})
+}
+
+// problem is an error with a hint.
+type problem struct{ reason, hint string }
+
+func hinted(reason, hint string) error { return &problem{reason, hint} }
+
+func (p *problem) Error() string {
+	if p.hint == "" {
+		return p.reason
+	}
+	return p.reason + " (hint: " + p.hint + ")"
+}
+
+// split returns what an error says and, apart, its hint.
+func split(err error) (reason, hint string) {
+	switch e := err.(type) {
+	case *problem:
+		return e.reason, e.hint
+	case *pki.CertError:
+		if e.Why == "" {
+			return e.What, e.Hint
+		}
+		return e.What + ": " + e.Why, e.Hint
+	}
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	for _, pkg := range []string{"pki: ", "suite: "} {
+		text = strings.ReplaceAll(text, pkg, "")
+	}
+	return text, ""
+}

@@ -1,0 +1,52 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+)
+
+// Load reads the configuration in a file, with all files and environment variables that
+// it names, and checks it whole. The error is Errors: every fault at once.
+func Load(path string) (*Config, error) {
+	f := newFaults(path)
+	data, info, err := open(path)
+	if err != nil {
+		f.fault("", err)
+		return nil, f.err()
+	}
+	return parse(f, data, filepath.Dir(path), os.LookupEnv, exposed(path, info))
+}
+
+// Parse reads a configuration as Load does from its text. Faults name the file name;
+// relative paths in the text start at dir, and env looks up environment variables (nil
+// knows none).
+func Parse(name string, data []byte, dir string, env func(string) (string, bool)) (*Config, error) {
+	return parse(newFaults(name), data, dir, env, "")
+}
+
+func newFaults(file string) *faults {
+	return &faults{origin: &origin{file: file, at: map[string]position{}}}
+}
+
+func parse(f *faults, data []byte, dir string, env func(string) (string, bool), exposed string) (*Config, error) {
+	if len(data) > maxSize {
+		f.add("", fmt.Sprintf("the text has more than %d octets", maxSize), "")
+		return nil, f.err()
+	}
+	root := readTOML(data, f)
+	broken := len(f.errs) > 0
+	c := &Config{origin: f.origin}
+	d := &decoder{faults: f, dir: dir, env: env, exposed: exposed}
+	d.table(reflect.ValueOf(c).Elem(), root, "")
+	// After a fault of syntax keys are missing that the author wrote.
+	if !broken {
+		c.complete(f, dir, time.Now())
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// unknown notes a key that no field has, with the one that was probably meant.
+func (d *decoder) unknown(t reflect.Type, at position, path, key string) {
+	d.addAt(at, join(path, key), "unknown key", suggest(t, path, key))
+}
+
+// suggest says what a key in a table of type t should have been.
+func suggest(t reflect.Type, path, key string) string {
+	keys := keysOf(t)
+	if renamed, ok := foreign[key]; ok {
+		if slices.Contains(keys, renamed.key) {
+			return fmt.Sprintf("it is called %s here", renamed.key)
+		}
+		return renamed.say
+	}
+	if best, least := nearest(key, keys); least <= 1+len(key)/4 {
+		return fmt.Sprintf("did you mean %s?", best)
+	}
+	if where := tableOf(key); where != "" {
+		return fmt.Sprintf("%s belongs in %s", key, where)
+	}
+	if path == "" {
+		return "the tables are [node], [connection.NAME] and [pool.NAME]"
+	}
+	return "`martlet config reference` lists the keys"
+}
+
+// foreign are keys as other programs call them: strongSwan's swanctl.conf above all.
+var foreign = map[string]struct{ key, say string }{
+	"remote_addrs":   {"remote", "that is remote in [connection.NAME]"},
+	"remote_port":    {"port", "that is port in [connection.NAME]"},
+	"vips":           {"request", `that is request = ["ipv4", "ipv6"] in [connection.NAME]`},
+	"pools":          {"pool", "that is pool in [connection.NAME]"},
+	"addrs":          {"addresses", "that is addresses in [pool.NAME]"},
+	"dpd_delay":      {"liveness", "that is liveness in [connection.NAME]"},
+	"local_ts":       {"local", "that is local in [connection.NAME.child.NAME]"},
+	"remote_ts":      {"remote", "that is remote in [connection.NAME.child.NAME]"},
+	"esp_proposals":  {"proposals", "that is proposals in [connection.NAME.child.NAME]"},
+	"children":       {"child", "that is [connection.NAME.child.NAME]"},
+	"certs":          {"cert", "that is cert in [connection.NAME.local]"},
+	"cacerts":        {"ca", "that is ca in [connection.NAME.peer]"},
+	"psk":            {"secret", "that is secret in [connection.NAME.local]"},
+	"connections":    {"connection", "the table is [connection.NAME]"},
+	"version":        {"", "leave it out: only IKEv2 is spoken"},
+	"encap":          {"", "leave it out: ESP is always in UDP"},
+	"fragmentation":  {"", "leave it out, or set fragment_size in [connection.NAME]"},
+	"secrets":        {"", "a secret stands in [connection.NAME.local], as secret"},
+	"keylog":         {"key_log", "that is key_log in [node]"},
+	"replay_windows": {"replay_window", "that is replay_window in [connection.NAME.child.NAME]"},
+}
+
+// tableOf names the table that has a key, as a header; empty if none has.
+func tableOf(key string) string {
+	for _, t := range tables() {
+		if slices.Contains(keysOf(t.typ), key) {
+			return "[" + t.headers[0] + "]"
+		}
+	}
+	return ""
+}
+
+// section is a table of the file: its headers, the type that it fills and the fields
+// of which it is the value.
+type section struct {
+	headers []string
+	typ     reflect.Type
+	fields  []string
+}
+
+// tables returns the tables of a file in the order of the reference.
+func tables() []section {
+	return []section{
+		{[]string{"node"}, typeOf[Node](), []string{"Config.Node"}},
+		{[]string{"connection.NAME"}, typeOf[Connection](), []string{"Config.Connections"}},
+		{[]string{"connection.NAME.local", "connection.NAME.peer"}, typeOf[Auth](), []string{"Connection.Local", "Connection.Peer"}},
+		{[]string{"connection.NAME.child.NAME"}, typeOf[Child](), []string{"Connection.Children"}},
+		{[]string{"pool.NAME"}, typeOf[Pool](), []string{"Config.Pools"}},
+	}
+}
+
+func keysOf(t reflect.Type) []string {
+	var keys []string
+	for _, f := range reflect.VisibleFields(t) {
+		if key := f.Tag.Get("toml"); key != "" && key != "-" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// nearest returns the word with the fewest changed letters, and how many they are;
+// the number is large if there are no words.
+func nearest(word string, words []string) (best string, least int) {
+	const most = 40 // longer words are not compared: keys are short
+	least = most
+	if len(word) >= most {
+		return "", least
+	}
+	for _, w := range words {
+		if n := distance(word, w); n < least {
+			best, least = w, n
+		}
+	}
+	return best, least
+}
+
+// distance counts the letters to insert, delete or replace to turn a into b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
