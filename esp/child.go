@@ -1,0 +1,91 @@
+package esp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"martlet/esp/udpencap"
+)
+
+// child is an installed Child. What only one side of the plane writes lies in a struct
+// of that side, allocated by itself, so that the directions share no cache line.
+type child struct {
+	id            uint64
+	order         uint64 // of installation, ascending
+	spi           uint32 // inbound
+	local, remote []Selector
+	narrow        int
+	copyDSCP      bool
+	installed     int64
+
+	route atomic.Pointer[route]
+	drops *drops
+	tx    *sender
+	rx    *receiver
+}
+
+// route is a path and the socket that it leads through. Immutable.
+type route struct {
+	path   Path
+	socket udpencap.Socket
+}
+
+// sender is the outbound side. All but the atomics belongs to the outbound loop.
+type sender struct {
+	out     *Outbound
+	carried counter
+	last    atomic.Int64
+	soft    bool // Expire was called
+	hard    bool
+}
+
+// receiver is the inbound side. Two sockets may carry one SA for a moment, when the
+// peer or we change address; mu gives window and cipher to one of them at a time.
+// It is taken once for a run of packets, and is free at all other moments.
+type receiver struct {
+	carried counter
+	last    atomic.Int64
+
+	mu       sync.Mutex
+	in       *Inbound
+	first    bool // something authentic was received
+	soft     bool // Expire was called
+	remapped netip.AddrPort
+	told     int64 // when Remapped was called
+}
+
+func newChild(c *Child) (*child, error) {
+	if len(c.Local) == 0 || len(c.Remote) == 0 {
+		return nil, errors.New("esp: child without selectors on one side: want at least one each")
+	}
+	for _, set := range [][]Selector{c.Local, c.Remote} {
+		for i := range set {
+			if err := set[i].check(); err != nil {
+				return nil, fmt.Errorf("esp: %w", err)
+			}
+		}
+	}
+	out, err := NewOutbound(c.Out)
+	if err != nil {
+		return nil, err
+	}
+	in, err := NewInbound(c.In, c.Window)
+	if err != nil {
+		return nil, err
+	}
+	return &child{
+		id:       c.ID,
+		spi:      c.In.SPI,
+		local:    slices.Clone(c.Local),
+		remote:   slices.Clone(c.Remote),
+		narrow:   narrowness(c.Remote),
+		copyDSCP: c.CopyDSCP,
+		drops:    new(drops),
+		tx:       &sender{out: out},
+		rx:       &receiver{in: in},
+	}, nil
+}

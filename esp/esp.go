@@ -1,0 +1,48 @@
+// Package esp is the data plane: Encapsulating Security Payload in tunnel mode
+// (RFC 4303) inside UDP (RFC 3948), between a tun.Device and udpencap sockets. It
+// speaks to the control plane in the words of XFRM: install, switch, move,
+// remove; acquire, expire, remapped, unknown SPI.
+package esp
+
+import (
+	"net/netip"
+
+	"martlet/crypto/suite"
+)
+
+// Selector is one traffic selector (RFC 4301 §4.4.1.1): a range of addresses of
+// one family, a protocol (0 = any) and a range of ports. For ICMP the port holds
+// type (high octet) and code. StartPort 65535 with EndPort 0 is OPAQUE. It has the
+// fields of ike/message's, so that one converts to the other.
+type Selector struct {
+	Protocol           uint8
+	StartPort, EndPort uint16
+	From, To           netip.Addr
+}
+
+// Path is where the packets of a child SA go and come from. The socket is the one
+// that is bound to Local's port.
+type Path struct {
+	Local, Remote netip.AddrPort
+}
+
+// Keys is one direction of a child SA: algorithms and keys of one SPI. Integ is
+// zero beside an AEAD. The slices belong to the SA from Install on.
+type Keys struct {
+	SPI      uint32
+	Encr     suite.Transform
+	Integ    suite.Transform
+	EncrKey  suite.Secret // with salt, as suite.NewCipher wants it
+	IntegKey suite.Secret
+	ESN      bool // 64-bit sequence numbers on the wire's integrity check
+}
+
+// Child is a pair of SAs and the traffic that it carries.
+type Child struct {
+	ID            uint64 // chosen by the control plane, unique in the plane
+	In, Out       Keys
+	Local, Remote []Selector // of inner addresses: on our side, on the peer's
+	Path          Path
+	Window        int  // replay window in packets, 64 to 65536; 0 means 4096
+	CopyDSCP      bool // copy the inner DSCP to the outer header
+}
