@@ -9,7 +9,7 @@ import (
 
 // TS is a TSi or TSr payload (RFC 7296 §3.13); Responder tells which. Selectors of
 // a type that this package does not know (Fibre Channel, security labels) are left
-// out, so that it may be empty: TS_UNACCEPTABLE then.
+// out. It may be empty, for that reason or as it came: TS_UNACCEPTABLE then.
 type TS struct {
 	Responder bool
 	Selectors []Selector
@@ -35,9 +35,6 @@ func parseTS(r *reader) (*TS, error) {
 	var count uint8
 	if !r.s.ReadUint8(&count) || !r.s.Skip(3) {
 		return nil, r.fail("number of traffic selectors is cut off")
-	}
-	if count == 0 {
-		return nil, r.fail("no traffic selector, want at least one")
 	}
 	for range count {
 		if err := r.part(); err != nil {
