@@ -88,16 +88,16 @@ func NewCipher(encr, integ Transform, encrKey, integKey []byte) (Cipher, error) 
 	case EncrAESCTR:
 		return newCTR(block, salt, integ, integKey)
 	}
-	tag := 16
-	if encr.ID == EncrAESGCM12 {
-		tag = 12
-	}
-	a, err := cipher.NewGCMWithTagSize(block, tag)
+	a, err := cipher.NewGCM(block)
 	if err != nil {
 		return nil, fmt.Errorf("suite: %v: %w", encr, err)
 	}
-	if encr.ID == EncrAESGCM8 {
-		return &gcm8{aeadCipher: *newAEAD(a, salt)}, nil
+	c := newAEAD(a, salt)
+	switch encr.ID {
+	case EncrAESGCM12:
+		return &gcmShort{aeadCipher: *c, icvLen: 12}, nil
+	case EncrAESGCM8:
+		return &gcmShort{aeadCipher: *c, icvLen: 8}, nil
 	}
-	return newAEAD(a, salt), nil
+	return c, nil
 }
