@@ -16,10 +16,14 @@ import (
 
 // Complete checks a Config that was built by hand and fills in what Load would: names,
 // defaults of fields that are zero, parsed identities, proposals, selectors and
-// pools, and certificates and keys from files, whose relative paths start at dir.
-// What is there already stays. Calling it again changes nothing. The error is Errors.
-func (c *Config) Complete(dir string) error {
+// pools, and certificates and keys from the files that it names. What is there already
+// stays. Calling it again, or on what Load returned, changes nothing. The error is Errors.
+func (c *Config) Complete() error {
 	f := &faults{origin: c.origin}
+	dir := ""
+	if c.origin != nil {
+		dir = c.origin.dir
+	}
 	c.complete(f, dir, time.Now())
 	return f.err()
 }

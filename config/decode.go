@@ -149,6 +149,9 @@ func (d *decoder) text(v reflect.Value, val *value, path string) {
 		hint := ""
 		if val.kind != unstable.Array && val.kind != unstable.InlineTable && val.kind != unstable.Table {
 			hint = "put quotes around it"
+			if v.Type() == typeOf[Duration]() {
+				hint = `write it as "30s", "5m" or "1h30m"`
+			}
 		}
 		d.mismatch(val, path, "a string", hint)
 		return

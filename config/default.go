@@ -64,11 +64,11 @@ func rangeWords(tag string) string {
 // setDefault sets v from a default tag, which is ours and so cannot be wrong: what
 // is not as the tests have seen it panics there.
 func setDefault(v reflect.Value, def string) {
-	d := decoder{faults: &faults{origin: &origin{at: map[string]position{}}}}
+	d := decoder{faults: newFaults("", "")}
 	val := &value{kind: unstable.String, text: def}
 	switch {
 	case v.Kind() == reflect.Slice:
-		t := readTOML([]byte("x = "+def), d.faults)
+		t, _ := readTOML([]byte("x = "+def), d.faults)
 		val = t.vals["x"]
 	case v.Type() != typeOf[Duration]() && (v.CanInt() || v.CanUint()):
 		val.kind = unstable.Integer

@@ -76,6 +76,7 @@ type position struct{ line, column int }
 // origin is the file that a Config came from: where each key stands in it.
 type origin struct {
 	file string
+	dir  string // where relative paths in it start
 	at   map[string]position
 }
 
@@ -96,6 +97,7 @@ type faults struct {
 	errs     Errors
 	more     int // beyond maxFaults
 	warnings []Warning
+	meant    map[string]bool // keys that stand there misspelt, which is a fault already
 }
 
 // maxFaults bounds the faults that are listed: nobody reads more.
@@ -129,7 +131,7 @@ func (f *faults) fault(path string, err error) {
 // has says whether a fault was noted of a key or of something within it; what
 // follows from that fault need not be said.
 func (f *faults) has(key string) bool {
-	return slices.ContainsFunc(f.errs, func(e *Error) bool {
+	return f.meant[key] || slices.ContainsFunc(f.errs, func(e *Error) bool {
 		rest, ok := strings.CutPrefix(e.Key, key)
 		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 	})

@@ -60,10 +60,13 @@ type reader struct {
 	// Dotted keys may add to a table only within the section (what follows a
 	// header, or an inline table) that began it. Sections count from 1.
 	section, sections int
+
+	partial bool // something of the text is not in the tables
 }
 
-// readTOML parses data. After faults the tables hold what could be understood.
-func readTOML(data []byte, f *faults) *table {
+// readTOML parses data. Where part of it could not be understood, whole is false and the
+// tables lack it.
+func readTOML(data []byte, f *faults) (root *table, whole bool) {
 	r := &reader{faults: f, root: newTable(position{1, 1}), section: 1, sections: 1}
 	for i := 0; i <= len(data); {
 		r.lines = append(r.lines, i)
@@ -76,18 +79,19 @@ func readTOML(data []byte, f *faults) *table {
 	r.data = slices.Clone(data)
 	if i := invalidUTF8(data); i >= 0 {
 		r.addAt(r.position(i), "", "the text is not UTF-8", "save the file as UTF-8")
-		return r.root
+		return r.root, false
 	}
 	for range maxSyntaxFaults {
 		if r.checkSyntax() {
 			break
 		}
 	}
+	r.partial = len(f.errs) > 0
 	r.build()
 	if len(f.errs) == 0 {
 		r.checkStrictly()
 	}
-	return r.root
+	return r.root, !r.partial
 }
 
 // checkSyntax parses the text. At a fault it notes it and blanks what it concerns, so
@@ -163,7 +167,7 @@ func (r *reader) build() {
 			keys, at := r.keys(e.Key())
 			r.addAt(at[0], strings.Join(keys, "."), "there are no lists of tables here",
 				"write the header with one pair of brackets: ["+strings.Join(keys, ".")+"]")
-			r.current, r.prefix = newTable(at[0]), ""
+			r.current, r.prefix, r.partial = newTable(at[0]), "", true
 		case unstable.KeyValue:
 			r.keyValue(r.current, r.prefix, e, 0)
 		}

@@ -8,28 +8,33 @@ import (
 
 // unknown notes a key that no field has, with the one that was probably meant.
 func (d *decoder) unknown(t reflect.Type, at position, path, key string) {
-	d.addAt(at, join(path, key), "unknown key", suggest(t, path, key))
+	meant, hint := suggest(t, path, key)
+	d.addAt(at, join(path, key), "unknown key", hint)
+	if meant != "" {
+		d.meant[join(path, meant)] = true
+	}
 }
 
-// suggest says what a key in a table of type t should have been.
-func suggest(t reflect.Type, path, key string) string {
+// suggest says what a key in a table of type t should have been, and which key of the
+// same table that is.
+func suggest(t reflect.Type, path, key string) (meant, hint string) {
 	keys := keysOf(t)
 	if renamed, ok := foreign[key]; ok {
 		if slices.Contains(keys, renamed.key) {
-			return fmt.Sprintf("it is called %s here", renamed.key)
+			return renamed.key, fmt.Sprintf("it is called %s here", renamed.key)
 		}
-		return renamed.say
+		return "", renamed.say
 	}
 	if best, least := nearest(key, keys); least <= 1+len(key)/4 {
-		return fmt.Sprintf("did you mean %s?", best)
+		return best, fmt.Sprintf("did you mean %s?", best)
 	}
 	if where := tableOf(key); where != "" {
-		return fmt.Sprintf("%s belongs in %s", key, where)
+		return "", fmt.Sprintf("%s belongs in %s", key, where)
 	}
 	if path == "" {
-		return "the tables are [node], [connection.NAME] and [pool.NAME]"
+		return "", "the tables are [node], [connection.NAME] and [pool.NAME]"
 	}
-	return "`martlet config reference` lists the keys"
+	return "", "`martlet config reference` lists the keys"
 }
 
 // foreign are keys as other programs call them: strongSwan's swanctl.conf above all.
