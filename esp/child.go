@@ -69,6 +69,10 @@ func newChild(c *Child) (*child, error) {
 			}
 		}
 	}
+	if c.In.SPI < 256 || c.Out.SPI < 256 {
+		// RFC 4303 §2.1: 1 to 255 are reserved, and 0 would read as an IKE message.
+		return nil, fmt.Errorf("esp: SPIs %#x and %#x: want both above 255", c.In.SPI, c.Out.SPI)
+	}
 	out, err := NewOutbound(c.Out)
 	if err != nil {
 		return nil, err

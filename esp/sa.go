@@ -57,10 +57,6 @@ func NewOutbound(k Keys) (*Outbound, error) {
 }
 
 func newCipher(k Keys) (suite.Cipher, error) {
-	if k.SPI < 256 {
-		// RFC 4303 §2.1: 1 to 255 are reserved, and 0 would read as an IKE message.
-		return nil, fmt.Errorf("esp: SPI %#x: want one above 255", k.SPI)
-	}
 	c, err := suite.NewCipher(k.Encr, k.Integ, k.EncrKey, k.IntegKey)
 	if err != nil {
 		return nil, fmt.Errorf("esp: SPI %#08x: %w", k.SPI, err)

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+
+	"go.uber.org/zap"
 )
 
 // UDP opens the operating system's sockets. The zero value is ready to use.
@@ -17,6 +19,9 @@ type UDP struct {
 	// Buffer is the size in octets asked for the socket's buffers in either
 	// direction; 0 means 4 MiB. The system may give less.
 	Buffer int
+	// Logger is told once for each socket what the system does not grant; nil means
+	// none.
+	Logger *zap.Logger
 }
 
 const (
@@ -55,6 +60,10 @@ func (u *UDP) Listen(local netip.AddrPort, encap bool) (Socket, error) {
 	if err != nil {
 		pc.Close()
 		return nil, fmt.Errorf("udpencap: listen on %v: %w", local, err)
+	}
+	if u.Logger != nil && encap && s.granted < u.buffer() {
+		u.Logger.Info("the system limits the receive buffer of a socket, bursts may be lost",
+			zap.Stringer("socket", s.local), zap.Int("asked", u.buffer()), zap.Int("granted", s.granted))
 	}
 	return s, nil
 }

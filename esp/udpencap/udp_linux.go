@@ -96,7 +96,8 @@ func (v *vector) syscall(fd uintptr) bool {
 
 type socket struct {
 	base
-	raw syscall.RawConn
+	raw     syscall.RawConn
+	granted int // octets of the receive buffer
 
 	in      *vector
 	buffers [][]byte
@@ -110,6 +111,15 @@ func newSocket(c *net.UDPConn, _ *UDP, encap bool) (*socket, error) {
 		return nil, err
 	}
 	s := &socket{base: newBase(c, encap), raw: raw}
+	err = raw.Control(func(fd uintptr) {
+		// The kernel doubles what is asked, for its own use, and says the double.
+		if n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+			s.granted = n / 2
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
 	n := s.batch()
 	s.in = newVector(n, unix.SYS_RECVMMSG)
 	s.out.New = func() any { return newVector(n, unix.SYS_SENDMMSG) }

@@ -25,19 +25,22 @@ func (u *UDP) prepare(uintptr, bool) error {
 // local address where the system tells it, which Windows does not.
 type socket struct {
 	base
-	v4     *ipv4.PacketConn // or v6
-	v6     *ipv6.PacketConn
-	buffer []byte
+	v4      *ipv4.PacketConn // or v6
+	v6      *ipv6.PacketConn
+	buffer  []byte
+	granted int // octets of the receive buffer; 0 if the system's default
 
 	sending sync.Mutex
 	scratch []byte // an IKE message behind its marker
 }
 
 func newSocket(c *net.UDPConn, u *UDP, encap bool) (*socket, error) {
-	// The system gives what it likes; less is no fault.
-	_ = c.SetReadBuffer(u.buffer())
-	_ = c.SetWriteBuffer(u.buffer())
 	s := &socket{base: newBase(c, encap), buffer: make([]byte, maxDatagram)}
+	// A system that does not grant the size leaves its default, which works too.
+	if c.SetReadBuffer(u.buffer()) == nil {
+		s.granted = u.buffer()
+	}
+	_ = c.SetWriteBuffer(u.buffer())
 	// Where this is not supported the local address stays that of the socket.
 	if s.local.Addr().Is4() {
 		s.v4 = ipv4.NewPacketConn(c)
