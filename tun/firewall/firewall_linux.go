@@ -1,0 +1,274 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// New makes a Firewall; log may be nil. It acts on the network namespace that the
+// calling thread is in at Set and Clear.
+func New(log *zap.Logger) Firewall {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return &firewall{log: log}
+}
+
+type firewall struct {
+	log *zap.Logger
+
+	mu     sync.Mutex
+	tables []string // more than one only after the device changed
+}
+
+func (f *firewall) Set(r Rules) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	conn, err := nftables.New()
+	if err != nil {
+		return failed("open nftables", err)
+	}
+	for _, name := range append(slices.Clone(f.tables), r.table()) {
+		erase(conn, name)
+	}
+	table := conn.AddTable(tableNamed(r.table()))
+	policy := nftables.ChainPolicyAccept
+	for _, c := range r.chains() {
+		made := conn.AddChain(&nftables.Chain{
+			Name:     c.name,
+			Table:    table,
+			Type:     nftables.ChainType(c.kind),
+			Hooknum:  hooks[c.hook],
+			Priority: hookPriorities[c.priority],
+			Policy:   &policy,
+		})
+		for _, line := range c.rules {
+			var exprs []expr.Any
+			for _, part := range line {
+				exprs = append(exprs, compile(part)...)
+			}
+			conn.AddRule(&nftables.Rule{Table: table, Chain: made, Exprs: exprs})
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return failed("set table "+r.table(), err)
+	}
+	f.tables = []string{r.table()}
+	f.log.Debug("firewall set", zap.Stringer("table", r))
+	return nil
+}
+
+func (f *firewall) Clear() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.tables) == 0 {
+		return nil
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return failed("open nftables", err)
+	}
+	for _, name := range f.tables {
+		erase(conn, name)
+	}
+	if err := conn.Flush(); err != nil {
+		return failed("remove table "+strings.Join(f.tables, ", "), err)
+	}
+	f.tables = nil
+	return nil
+}
+
+// Recover removes the tables of ours whose interface does not exist: a TUN
+// vanishes with its process, the table of a killed process stays.
+func Recover(log *zap.Logger) error {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return failed("open nftables", err)
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return failed("list tables", err)
+	}
+	found := false
+	for _, t := range tables {
+		device, ours := strings.CutPrefix(t.Name, TablePrefix)
+		if !ours {
+			continue
+		}
+		if _, err := net.InterfaceByName(device); err == nil {
+			continue
+		}
+		log.Info("removing the table of a killed process", zap.String("table", t.Name))
+		conn.DelTable(t)
+		found = true
+	}
+	if !found {
+		return nil
+	}
+	if err := conn.Flush(); err != nil {
+		return failed("remove tables", err)
+	}
+	return nil
+}
+
+func tableNamed(name string) *nftables.Table {
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
+}
+
+// erase removes a table whether it is there or not: adding one that exists
+// changes nothing, and then it does exist.
+func erase(conn *nftables.Conn, name string) {
+	conn.DelTable(conn.AddTable(tableNamed(name)))
+}
+
+func failed(what string, err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		hint = "; needs CAP_NET_ADMIN: run as root"
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOENT):
+		hint = "; the kernel lacks a part of nftables: load nf_tables, nft_ct, nft_fib_inet and nft_masq"
+	}
+	return fmt.Errorf("firewall: %s: %w%s", what, err, hint)
+}
+
+var hooks = map[string]*nftables.ChainHook{
+	"prerouting":  nftables.ChainHookPrerouting,
+	"postrouting": nftables.ChainHookPostrouting,
+	"forward":     nftables.ChainHookForward,
+}
+
+var hookPriorities = map[string]*nftables.ChainPriority{
+	"raw":    nftables.ChainPriorityRaw,
+	"mangle": nftables.ChainPriorityMangle,
+	"filter": nftables.ChainPriorityFilter,
+	"srcnat": nftables.ChainPriorityNATSource,
+}
+
+// compile turns a clause into the kernel's expressions. Register 1 carries the
+// value that is looked at.
+func compile(c clause) []expr.Any {
+	const reg = 1
+	equal := func(not bool, data []byte) *expr.Cmp {
+		op := expr.CmpOpEq
+		if not {
+			op = expr.CmpOpNeq
+		}
+		return &expr.Cmp{Op: op, Register: reg, Data: data}
+	}
+	native := func(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+	layer4 := func(p byte) []expr.Any {
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, equal(false, []byte{p})}
+	}
+	switch c := c.(type) {
+	case iface:
+		name := make([]byte, unix.IFNAMSIZ)
+		copy(name, c.name)
+		key := expr.MetaKeyIIFNAME
+		if c.out {
+			key = expr.MetaKeyOIFNAME
+		}
+		return []expr.Any{&expr.Meta{Key: key, Register: reg}, equal(c.not, name)}
+	case address:
+		return compileAddress(c)
+	case addressType:
+		return []expr.Any{
+			&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagSADDR: !c.destination, FlagDADDR: c.destination},
+			equal(c.not, native(unix.RTN_LOCAL)),
+		}
+	case udpPort:
+		return append(layer4(udp),
+			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
+	case protocol:
+		return layer4(byte(c))
+	case mark:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg}, equal(false, native(uint32(c)))}
+	case connMark:
+		return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: reg}, equal(false, native(uint32(c)))}
+	case setMark:
+		return []expr.Any{
+			&expr.Immediate{Register: reg, Data: native(uint32(c))},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg},
+		}
+	case setConn:
+		return []expr.Any{
+			&expr.Immediate{Register: reg, Data: native(uint32(c))},
+			&expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: reg},
+		}
+	case family:
+		nf := byte(unix.NFPROTO_IPV4)
+		if c == 6 {
+			nf = unix.NFPROTO_IPV6
+		}
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, equal(false, []byte{nf})}
+	case synOnly:
+		const syn, rst = 0x02, 0x04
+		return append(layer4(tcp),
+			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+			&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 1, Mask: []byte{syn | rst}, Xor: []byte{0}},
+			equal(false, []byte{syn}))
+	case segment:
+		const maxseg = 2 // option kind, RFC 9293 section 3.2
+		return []expr.Any{
+			&expr.Immediate{Register: reg, Data: binary.BigEndian.AppendUint16(nil, uint16(c))},
+			&expr.Exthdr{SourceRegister: reg, Type: maxseg, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
+		}
+	case masquerade:
+		if !c.ports {
+			return []expr.Any{&expr.Masq{}}
+		}
+		return []expr.Any{
+			&expr.Immediate{Register: reg, Data: binary.BigEndian.AppendUint16(nil, firstPort)},
+			&expr.Immediate{Register: reg + 1, Data: binary.BigEndian.AppendUint16(nil, lastPort)},
+			&expr.Masq{FullyRandom: true, ToPorts: true, RegProtoMin: reg, RegProtoMax: reg + 1},
+		}
+	case drop:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	}
+	return nil
+}
+
+// compileAddress compares a source or destination under its prefix.
+func compileAddress(c address) []expr.Any {
+	const reg = 1
+	p := c.prefix.Masked()
+	nf, offset := byte(unix.NFPROTO_IPV4), uint32(12)
+	if p.Addr().Is6() {
+		nf, offset = unix.NFPROTO_IPV6, 8
+	}
+	length := uint32(p.Addr().BitLen() / 8)
+	if c.destination {
+		offset += length
+	}
+	out := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: []byte{nf}},
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+	}
+	if !p.IsSingleIP() {
+		out = append(out, &expr.Bitwise{
+			SourceRegister: reg, DestRegister: reg, Len: length,
+			Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
+			Xor:  make([]byte, length),
+		})
+	}
+	return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: p.Addr().AsSlice()})
+}

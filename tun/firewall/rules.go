@@ -1,0 +1,205 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// A table is chains of rules, a rule is clauses; each prints as nft lists it.
+type chain struct {
+	name     string
+	kind     string // filter or nat
+	hook     string
+	priority string
+	rules    []rule
+}
+
+type rule []clause
+
+type clause fmt.Stringer
+
+type (
+	iface struct {
+		out  bool
+		not  bool
+		name string
+	}
+	address struct {
+		destination bool
+		prefix      netip.Prefix
+	}
+	addressType struct { // local or not, by the kernel's table
+		destination bool
+		not         bool
+	}
+	udpPort    uint16
+	protocol   byte // of layer 4
+	mark       uint32
+	connMark   uint32
+	setMark    uint32
+	setConn    uint32
+	synOnly    struct{}
+	family     byte // 4 or 6
+	segment    uint16
+	masquerade struct{ ports bool }
+	drop       struct{}
+)
+
+// The ports that masqueraded connections get.
+const (
+	firstPort = 10000
+	lastPort  = 65535
+)
+
+const (
+	tcp = 6
+	udp = 17
+)
+
+func (c iface) String() string {
+	word, not := "iifname", ""
+	if c.out {
+		word = "oifname"
+	}
+	if c.not {
+		not = "!= "
+	}
+	return fmt.Sprintf("%s %s%q", word, not, c.name)
+}
+
+func (c address) String() string {
+	word, side, value := "ip", "saddr", c.prefix.Masked().String()
+	if c.prefix.Addr().Is6() {
+		word = "ip6"
+	}
+	if c.destination {
+		side = "daddr"
+	}
+	if c.prefix.IsSingleIP() {
+		value = c.prefix.Addr().String()
+	}
+	return fmt.Sprintf("%s %s %s", word, side, value)
+}
+
+func (c addressType) String() string {
+	side, not := "saddr", ""
+	if c.destination {
+		side = "daddr"
+	}
+	if c.not {
+		not = "!= "
+	}
+	return fmt.Sprintf("fib %s type %slocal", side, not)
+}
+
+func (c udpPort) String() string  { return fmt.Sprintf("udp dport %d", uint16(c)) }
+func (c mark) String() string     { return fmt.Sprintf("meta mark 0x%08x", uint32(c)) }
+func (c connMark) String() string { return fmt.Sprintf("ct mark 0x%08x", uint32(c)) }
+func (c setMark) String() string  { return fmt.Sprintf("meta mark set 0x%08x", uint32(c)) }
+func (c setConn) String() string  { return fmt.Sprintf("ct mark set 0x%08x", uint32(c)) }
+func (synOnly) String() string    { return "tcp flags & (syn | rst) == syn" }
+func (c segment) String() string  { return fmt.Sprintf("tcp option maxseg size set %d", uint16(c)) }
+func (drop) String() string       { return "drop" }
+
+func (c family) String() string { return fmt.Sprintf("meta nfproto ipv%d", byte(c)) }
+
+func (c protocol) String() string {
+	if c == tcp {
+		return "meta l4proto tcp"
+	}
+	return "meta l4proto udp"
+}
+
+func (c masquerade) String() string {
+	if c.ports {
+		return fmt.Sprintf("masquerade to :%d-%d fully-random", firstPort, lastPort)
+	}
+	return "masquerade"
+}
+
+func (r rule) String() string {
+	words := make([]string, len(r))
+	for i, c := range r {
+		words[i] = c.String()
+	}
+	return strings.Join(words, " ")
+}
+
+// chains is the whole table. A chain without rules is left out.
+func (r Rules) chains() []chain {
+	inside, outside := iface{name: r.Device}, iface{name: r.Device, not: true}
+	toInside, toOutside := iface{out: true, name: r.Device}, iface{out: true, not: true, name: r.Device}
+
+	protect := chain{name: "protect", kind: "filter", hook: "prerouting", priority: "raw"}
+	for _, p := range r.ProtectAddresses {
+		own := netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+		protect.rules = append(protect.rules, rule{outside, address{destination: true, prefix: own}, addressType{not: true}, drop{}})
+	}
+	for _, a := range r.OuterAddresses {
+		own := netip.PrefixFrom(a, a.BitLen())
+		protect.rules = append(protect.rules,
+			rule{inside, address{prefix: own}, drop{}},
+			rule{inside, address{destination: true, prefix: own}, drop{}})
+	}
+	for _, p := range r.Ports {
+		protect.rules = append(protect.rules, rule{inside, udpPort(p), addressType{destination: true}, drop{}})
+	}
+
+	restore := chain{name: "restore", kind: "filter", hook: "prerouting", priority: "mangle"}
+	save := chain{name: "save", kind: "filter", hook: "postrouting", priority: "mangle"}
+	if r.RestoreMark {
+		restore.rules = append(restore.rules, rule{outside, connMark(r.Mark), setMark(r.Mark)})
+		for _, p := range r.Ports {
+			restore.rules = append(restore.rules, rule{outside, udpPort(p), addressType{destination: true}, setMark(r.Mark)})
+		}
+		save.rules = append(save.rules, rule{mark(r.Mark), setConn(r.Mark)})
+	}
+
+	forward := chain{name: "forward", kind: "filter", hook: "forward", priority: "filter"}
+	if r.IsolateClients {
+		forward.rules = append(forward.rules, rule{inside, toInside, drop{}})
+	}
+	if r.ClampMSS != 0 {
+		for _, way := range []iface{inside, toInside} {
+			forward.rules = append(forward.rules,
+				rule{way, family(4), synOnly{}, segment(r.ClampMSS - 40)},
+				rule{way, family(6), synOnly{}, segment(r.ClampMSS - 60)})
+		}
+	}
+
+	nat := chain{name: "masquerade", kind: "nat", hook: "postrouting", priority: "srcnat"}
+	for _, p := range r.Masquerade {
+		from := address{prefix: p}
+		nat.rules = append(nat.rules,
+			rule{inside, toOutside, from, protocol(tcp), masquerade{ports: true}},
+			rule{inside, toOutside, from, protocol(udp), masquerade{ports: true}},
+			rule{inside, toOutside, from, masquerade{}})
+	}
+
+	var out []chain
+	for _, c := range []chain{protect, restore, save, forward, nat} {
+		if len(c.rules) > 0 {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// String is the table as "nft list table" prints it.
+func (r Rules) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", r.table())
+	for i, c := range r.chains() {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n", c.name, c.kind, c.hook, c.priority)
+		for _, line := range c.rules {
+			fmt.Fprintf(&b, "\t\t%s\n", line)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
