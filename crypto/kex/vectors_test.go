@@ -93,6 +93,7 @@ func TestWycheproofECDH(t *testing.T) {
 		{"x25519", suite.KEX25519, 518},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
+			t.Parallel()
 			file := readJSON[wycheproof](t, "wycheproof/"+tt.file+"_test.json.gz")
 			all := 0
 			for _, g := range file.TestGroups {

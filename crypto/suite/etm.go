@@ -143,7 +143,7 @@ type ctr struct {
 	mac
 	block   cipher.Block
 	counter [aes.BlockSize]byte // nonce, IV, block number from 1 (RFC 3686 §4)
-	stream  [aes.BlockSize]byte
+	stream  [32 * aes.BlockSize]byte
 }
 
 func newCTR(block cipher.Block, nonce []byte, integ Transform, integKey []byte) (*ctr, error) {
@@ -178,13 +178,23 @@ func (c *ctr) Open(pkt []byte, head int, esn ESN) ([]byte, error) {
 }
 
 // xor applies the key stream. The standard library's CTR mode would allocate for
-// each packet, because a stream cannot be set back.
+// each packet, because a stream cannot be set back. All counters of a run are
+// written before the first is encrypted: reading a block that was just put together
+// of pieces stalls the processor.
 func (c *ctr) xor(iv, text []byte) {
 	copy(c.counter[4:], iv)
-	for i := uint32(1); len(text) != 0; i++ {
-		binary.BigEndian.PutUint32(c.counter[12:], i)
-		c.block.Encrypt(c.stream[:], c.counter[:])
-		n := subtle.XORBytes(text, text, c.stream[:])
+	for number := uint32(1); len(text) != 0; {
+		n := min(len(text), len(c.stream))
+		for i := 0; i < n; i += aes.BlockSize {
+			binary.BigEndian.PutUint32(c.counter[12:], number)
+			copy(c.stream[i:], c.counter[:])
+			number++
+		}
+		for i := 0; i < n; i += aes.BlockSize {
+			b := c.stream[i : i+aes.BlockSize]
+			c.block.Encrypt(b, b)
+		}
+		subtle.XORBytes(text, text, c.stream[:n])
 		text = text[n:]
 	}
 }

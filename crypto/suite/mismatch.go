@@ -58,7 +58,7 @@ func (e *MismatchError) Table() string {
 			continue
 		}
 		note := "<- nothing in common"
-		if _, ok := pick(offered, accepted); ok {
+		if e.common(t) {
 			note = ""
 		}
 		label := t.String()
@@ -78,13 +78,24 @@ func (e *MismatchError) Table() string {
 	return b.String()
 }
 
+// common says whether an offered and an accepted proposal agree on type t.
+func (e *MismatchError) common(t TransformType) bool {
+	return slices.ContainsFunc(e.Offered, func(theirs Proposal) bool {
+		return slices.ContainsFunc(e.Accepted, func(ours Proposal) bool {
+			_, ok := pick(theirs.Types(t), ours.Types(t))
+			return ok
+		})
+	})
+}
+
 // union returns the transforms of one type of all proposals, each once, the first
-// first.
+// first; only as many as are worth reading.
 func union(all []Proposal, t TransformType) []Transform {
+	const most = 64
 	var out []Transform
 	for _, p := range all {
 		for _, x := range p.Types(t) {
-			if !slices.Contains(out, x) {
+			if len(out) < most && !slices.Contains(out, x) {
 				out = append(out, x)
 			}
 		}
