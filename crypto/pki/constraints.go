@@ -13,9 +13,10 @@ import (
 )
 
 // crypto/x509 enforces constraints on host names, e-mail addresses, URIs and
-// addresses. Two things are missing for IKE, where a subject and an address in a
-// dNSName prove identities: constraints on distinguished names, and constraints on
-// addresses that look at dNSNames too.
+// addresses. Missing for IKE, where a subject and an address in a dNSName prove
+// identities, are constraints on distinguished names, constraints on addresses that
+// look at dNSNames too, and those on e-mail addresses that look at subjects and take
+// a host name to mean that host only.
 
 // subtrees are the distinguished names in a nameConstraints extension.
 type subtrees struct {
@@ -53,8 +54,8 @@ func readSubtrees(cert *x509.Certificate) (t subtrees, ok bool) {
 	var seq, permitted, excluded cryptobyte.String
 	var has bool
 	if !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !in.Empty() ||
-		!seq.ReadOptionalASN1(&permitted, &has, cbasn1.Tag(0).Constructed().ContextSpecific()) ||
-		!seq.ReadOptionalASN1(&excluded, &has, cbasn1.Tag(1).Constructed().ContextSpecific()) || !seq.Empty() {
+		!seq.ReadOptionalASN1(&permitted, &has, explicit(0)) ||
+		!seq.ReadOptionalASN1(&excluded, &has, explicit(1)) || !seq.Empty() {
 		return t, false
 	}
 	if t.permitted, ok = readNames(permitted); !ok {
@@ -76,7 +77,7 @@ func readNames(list cryptobyte.String) (names [][][]attribute, ok bool) {
 		case cbasn1.Tag(1).ContextSpecific(), cbasn1.Tag(2).ContextSpecific(),
 			cbasn1.Tag(6).ContextSpecific(), cbasn1.Tag(7).ContextSpecific():
 			// crypto/x509 does these.
-		case cbasn1.Tag(4).ContextSpecific().Constructed():
+		case explicit(4):
 			dn, ok := readDN(string(base))
 			if !ok {
 				return nil, false
@@ -102,12 +103,19 @@ func checkNameConstraints(chain []*x509.Certificate) error {
 			if j > 0 && selfIssued(cert) {
 				continue
 			}
-			dn, ok := readDN(string(cert.RawSubject))
+			names, ok := directoryNames(cert)
 			if !ok {
-				return constraintError(chain[0], ca, "a subject cannot be read")
+				return constraintError(chain[0], ca, "a name below it cannot be read")
 			}
-			if len(dn) > 0 && !t.allow(dn) {
-				return constraintError(chain[0], ca, "it may not issue for subject "+quoted(showDN(cert.RawSubject)))
+			for _, dn := range names {
+				if !t.allow(dn) {
+					return constraintError(chain[0], ca, "it may not issue for the subject or a name of "+quoted(showDN(cert.RawSubject)))
+				}
+			}
+			for _, email := range emailsOf(cert, names) {
+				if !allowEmail(ca, email) {
+					return constraintError(chain[0], ca, "it may not issue for "+quote(email))
+				}
 			}
 		}
 		if name, ok := foreignAddress(chain[0], ca); ok {
@@ -115,6 +123,78 @@ func checkNameConstraints(chain []*x509.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// directoryNames are the subject, if it is not empty, and the distinguished names among
+// the alternative names.
+func directoryNames(cert *x509.Certificate) (names [][][]attribute, ok bool) {
+	subject, ok := readDN(string(cert.RawSubject))
+	if !ok {
+		return nil, false
+	}
+	if len(subject) > 0 {
+		names = append(names, subject)
+	}
+	subjectAltName := asn1.ObjectIdentifier{2, 5, 29, 17}
+	i := slices.IndexFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(subjectAltName) })
+	if i < 0 {
+		return names, true
+	}
+	in := cryptobyte.String(cert.Extensions[i].Value)
+	var seq cryptobyte.String
+	if !in.ReadASN1(&seq, cbasn1.SEQUENCE) {
+		return nil, false
+	}
+	for !seq.Empty() {
+		var name cryptobyte.String
+		var tag cbasn1.Tag
+		if !seq.ReadAnyASN1(&name, &tag) {
+			return nil, false
+		}
+		if tag != explicit(4) {
+			continue
+		}
+		dn, ok := readDN(string(name))
+		if !ok {
+			return nil, false
+		}
+		names = append(names, dn)
+	}
+	return names, true
+}
+
+// emailsOf are the e-mail addresses to constrain: the alternative names or, without
+// any, those in the subject (RFC 5280 §4.2.1.10).
+func emailsOf(cert *x509.Certificate, names [][][]attribute) []string {
+	if len(cert.EmailAddresses) > 0 {
+		return cert.EmailAddresses
+	}
+	var emails []string
+	for _, dn := range names {
+		for _, a := range slices.Concat(dn...) {
+			if a.name() == "E" {
+				emails = append(emails, a.value)
+			}
+		}
+	}
+	return emails
+}
+
+func allowEmail(ca *x509.Certificate, email string) bool {
+	fits := func(rule string) bool {
+		domain := email[strings.LastIndexByte(email, '@')+1:]
+		switch {
+		case strings.Contains(rule, "@"):
+			return sameText(rule, email, true)
+		case strings.HasPrefix(rule, "."):
+			return len(domain) > len(rule) && equalFold(domain[len(domain)-len(rule):], rule)
+		}
+		return equalFold(domain, rule)
+	}
+	if slices.ContainsFunc(ca.ExcludedEmailAddresses, fits) {
+		return false
+	}
+	return len(ca.PermittedEmailAddresses) == 0 || slices.ContainsFunc(ca.PermittedEmailAddresses, fits)
 }
 
 func constraintError(leaf, ca *x509.Certificate, why string) error {

@@ -30,13 +30,12 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	if len(b) > maxFile {
 		return nil, malformed(fmt.Sprintf("%d octets; at most %d are read", len(b), maxFile), "", nil)
 	}
-	if !bytes.Contains(b, []byte(pemBegin)) {
-		certs, err := x509.ParseCertificates(b)
-		if err != nil || len(certs) == 0 {
-			return nil, malformed("neither PEM nor DER", "convert it: openssl x509 -in FILE -out cert.pem; for PKCS#12: openssl pkcs12 -in FILE -nodes -out all.pem", err)
-		}
+	if certs, err := x509.ParseCertificates(b); err == nil && len(certs) > 0 {
 		return certs, nil
+	} else if !bytes.Contains(b, []byte(pemBegin)) {
+		return nil, malformed("neither PEM nor DER", "convert it: openssl x509 -in FILE -out cert.pem; for PKCS#12: openssl pkcs12 -in FILE -nodes -out all.pem", err)
 	}
+	begun := bytes.Count(b, []byte(pemBegin))
 	var certs []*x509.Certificate
 	var others []string
 	for n := 1; ; n++ {
@@ -44,6 +43,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		if block, b = pem.Decode(b); block == nil {
 			break
 		}
+		begun--
 		if block.Type != pemCertificate && block.Type != "X509 CERTIFICATE" {
 			others = append(others, printable(block.Type))
 			continue
@@ -54,7 +54,8 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		}
 		certs = append(certs, cert)
 	}
-	if bytes.Contains(b, []byte(pemBegin)) {
+	// pem.Decode skips what it cannot read.
+	if begun > 0 {
 		return nil, malformed("a PEM block is broken", "its END line or its base64 is damaged; copy the file again", nil)
 	}
 	if len(certs) == 0 {
@@ -76,6 +77,7 @@ func ParsePrivateKey(b []byte) (crypto.Signer, error) {
 	if !bytes.Contains(b, []byte(pemBegin)) {
 		return parseKeyDER(b)
 	}
+	begun := bytes.Count(b, []byte(pemBegin))
 	var key crypto.Signer
 	var others []string
 	for {
@@ -83,6 +85,7 @@ func ParsePrivateKey(b []byte) (crypto.Signer, error) {
 		if block, b = pem.Decode(b); block == nil {
 			break
 		}
+		begun--
 		switch block.Type {
 		case pemPrivateKey, "RSA PRIVATE KEY", "EC PRIVATE KEY":
 		case "ENCRYPTED PRIVATE KEY":
@@ -105,7 +108,7 @@ func ParsePrivateKey(b []byte) (crypto.Signer, error) {
 			return nil, err
 		}
 	}
-	if bytes.Contains(b, []byte(pemBegin)) {
+	if begun > 0 {
 		return nil, errors.New("pki: private key: a PEM block is broken; its END line or its base64 is damaged")
 	}
 	if key == nil {
