@@ -80,6 +80,7 @@ func (d *decoder) value(v reflect.Value, val *value, path string) {
 	case reflect.Struct:
 		if val.table == nil {
 			d.mismatch(val, path, "a table", "["+path+"]")
+			d.spoilt[path] = true
 			return
 		}
 		d.table(v, val.table, path)
@@ -106,6 +107,7 @@ func (d *decoder) value(v reflect.Value, val *value, path string) {
 func (d *decoder) tables(v reflect.Value, val *value, path string) {
 	if val.table == nil {
 		d.mismatch(val, path, "tables with names", "["+path+".NAME]")
+		d.spoilt[path] = true
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
@@ -193,8 +195,7 @@ func (d *decoder) setText(v reflect.Value, text, path string) {
 
 // integer sets v from an integer.
 func (d *decoder) integer(v reflect.Value, val *value, path string) {
-	n, err := strconv.ParseInt(val.text, 0, 64)
-	if val.kind != unstable.Integer || err != nil {
+	if val.kind != unstable.Integer {
 		hint := ""
 		if val.kind == unstable.String {
 			hint = "write the number without quotes"
@@ -202,7 +203,10 @@ func (d *decoder) integer(v reflect.Value, val *value, path string) {
 		d.mismatch(val, path, "an integer", hint)
 		return
 	}
+	n, err := strconv.ParseInt(val.text, 0, 64)
 	switch {
+	case err != nil:
+		d.add(path, "the number is too large", "")
 	case v.CanInt():
 		v.SetInt(n)
 	case n < 0 || v.OverflowUint(uint64(n)):

@@ -97,7 +97,9 @@ type faults struct {
 	errs     Errors
 	more     int // beyond maxFaults
 	warnings []Warning
-	meant    map[string]bool // keys that stand there misspelt, which is a fault already
+	// spoilt are keys and tables that are there, but misspelt or of another type: that is a
+	// fault already, and what is in them is not known.
+	spoilt map[string]bool
 }
 
 // maxFaults bounds the faults that are listed: nobody reads more.
@@ -128,10 +130,17 @@ func (f *faults) fault(path string, err error) {
 	f.add(path, reason, hint)
 }
 
-// has says whether a fault was noted of a key or of something within it; what
-// follows from that fault need not be said.
+// has says whether a fault was noted of a key or of something within it, or the table
+// around it is spoilt; what follows from that need not be said.
 func (f *faults) has(key string) bool {
-	return f.meant[key] || slices.ContainsFunc(f.errs, func(e *Error) bool {
+	if len(f.spoilt) > 0 {
+		for k := key; k != ""; k = parent(k) {
+			if f.spoilt[k] {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(f.errs, func(e *Error) bool {
 		rest, ok := strings.CutPrefix(e.Key, key)
 		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 	})

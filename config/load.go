@@ -28,7 +28,7 @@ func Parse(name string, data []byte, dir string, env func(string) (string, bool)
 }
 
 func newFaults(file, dir string) *faults {
-	return &faults{meant: map[string]bool{}, origin: &origin{file: file, dir: dir, at: map[string]position{}}}
+	return &faults{spoilt: map[string]bool{}, origin: &origin{file: file, dir: dir, at: map[string]position{}}}
 }
 
 func parse(f *faults, data []byte, env func(string) (string, bool), exposed string) (*Config, error) {
@@ -43,6 +43,9 @@ func parse(f *faults, data []byte, env func(string) (string, bool), exposed stri
 	// Else keys are missing that the author wrote.
 	if ok {
 		c.complete(f, f.origin.dir, time.Now())
+	}
+	if len(f.errs) == 0 {
+		f.checkStrictly(data)
 	}
 	if err := f.err(); err != nil {
 		return nil, err

@@ -88,9 +88,6 @@ func readTOML(data []byte, f *faults) (root *table, whole bool) {
 	}
 	r.partial = len(f.errs) > 0
 	r.build()
-	if len(f.errs) == 0 {
-		r.checkStrictly()
-	}
 	return r.root, !r.partial
 }
 
@@ -140,11 +137,11 @@ func syntaxHint(message string) string {
 	return ""
 }
 
-// checkStrictly has the whole text decoded by the library as well: it knows rules of
-// TOML (dates, leading zeros) which concern no key of ours.
-func (r *reader) checkStrictly() {
+// checkStrictly has a text in which no fault was found decoded by the library as well: it
+// knows rules of TOML (leading zeros) that concern no key of ours.
+func (f *faults) checkStrictly(data []byte) {
 	var all map[string]any
-	err := toml.Unmarshal(r.data, &all)
+	err := toml.Unmarshal(data, &all)
 	if err == nil {
 		return
 	}
@@ -152,7 +149,7 @@ func (r *reader) checkStrictly() {
 	if d, ok := errors.AsType[*toml.DecodeError](err); ok {
 		at.line, at.column = d.Position()
 	}
-	r.addAt(at, "", strings.TrimPrefix(err.Error(), "toml: "), "")
+	f.addAt(at, "", strings.TrimPrefix(err.Error(), "toml: "), "")
 }
 
 // build makes tables of a text whose syntax is right.
@@ -191,8 +188,11 @@ func (r *reader) openTable(e *unstable.Node) {
 		case v.table == nil || v.table.closed,
 			last && (v.table.header || v.table.section != 0):
 			r.addAt(at[0], path, fmt.Sprintf("is given twice, first on line %d", v.at.line), "join the two or rename one")
-			r.current, r.prefix = newTable(at[0]), path
-			return
+			if v.table == nil {
+				r.current, r.prefix = newTable(at[0]), path
+				return
+			}
+			// What follows is read as part of the first one.
 		}
 		t = v.table
 	}

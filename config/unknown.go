@@ -11,7 +11,7 @@ func (d *decoder) unknown(t reflect.Type, at position, path, key string) {
 	meant, hint := suggest(t, path, key)
 	d.addAt(at, join(path, key), "unknown key", hint)
 	if meant != "" {
-		d.meant[join(path, meant)] = true
+		d.spoilt[join(path, meant)] = true
 	}
 }
 
