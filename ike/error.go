@@ -38,21 +38,40 @@ const (
 	CodeNoCredential    Code = "no-credential"      // we have nothing that the peer takes
 	CodeSyntax          Code = "invalid-syntax"     // an authenticated message is malformed
 	CodeRefused         Code = "refused"            // by the gateway's policy: full, disabled
+	CodeResolve         Code = "name-not-found"     // the peer's name has no address
+	CodeNoConnection    Code = "no-connection"      // nothing of that name is configured
+	CodeNoRemote        Code = "no-remote"          // a connection that only answers was to be opened
 	CodeHost            Code = "host"               // addresses, routes or devices could not be set up
 	CodeTerminated      Code = "terminated"         // by command
 	CodeInternal        Code = "internal"           // a bug of ours; one message or SA is lost
 )
 
+// Class tells who can mend it; 0 for what nobody can (a bug, an order to stop).
+func (c Code) Class() Class {
+	switch c {
+	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodeNoNATT, CodeResolve:
+		return ClassNetwork
+	case CodePSK, CodeAuthRefused, CodeIdentity, CodeAuthMethod, CodeSignature, CodeCertUntrusted,
+		CodeCertExpired, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential:
+		return ClassAuthentication
+	case CodeNoProposal, CodeNoChildProposal, CodeNegotiationLoop, CodeSelectors, CodeAddress, CodeRefused, CodeSyntax:
+		return ClassPolicy
+	case CodeNoConnection, CodeNoRemote, CodeHost:
+		return ClassConfiguration
+	}
+	return 0
+}
+
 // Error is a failure that a person should understand: one line what happened, one
 // why we think so, one what to do.
 type Error struct {
-	Code   Code
-	Notify message.NotifyType // what was sent or received, 0 if none
-	Remote bool               // the peer said so; else we found it
-	What   string
-	Why    string
-	Hint   string
-	Detail string // more lines: the two columns of a proposal mismatch
+	Code   Code               `json:"code"`
+	Notify message.NotifyType `json:"notify,omitempty"` // what was sent or received, 0 if none
+	Remote bool               `json:"remote,omitempty"` // the peer said so; else we found it
+	What   string             `json:"what"`
+	Why    string             `json:"why,omitempty"`
+	Hint   string             `json:"hint,omitempty"`
+	Detail string             `json:"detail,omitempty"` // more lines: the two columns of a proposal mismatch
 }
 
 // Error gives the one line of what happened, with the code.

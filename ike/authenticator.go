@@ -1,0 +1,178 @@
+package ike
+
+import (
+	"errors"
+
+	"martlet/crypto/pki"
+	"martlet/ike/message"
+)
+
+// proof is how one side authenticates in IKE_AUTH: prove makes our AUTH payload, check
+// verifies the peer's. Methods that take several rounds (EAP, RFC 7296 §2.16) have
+// their place here.
+type proof interface {
+	// identity is ours; wanted is what the peer asked for in IDr, or zero.
+	identity(s *ikeSA, wanted pki.Identity) (pki.Identity, *Error)
+	// prove calls then with our CERT and AUTH payloads, now or after an Ask. octets
+	// is what is signed; identity was called before.
+	prove(s *ikeSA, octets []byte, then func([]message.Payload, *Error))
+	// check verifies the peer's AUTH payload over octets, and that it proves the
+	// identity that it claims, which remote must allow.
+	check(s *ikeSA, remote *Remote, p *peerProof) *Error
+}
+
+// peerProof is what the peer sent to authenticate.
+type peerProof struct {
+	id     pki.Identity
+	auth   *message.Auth
+	ps     []message.Payload // with the certificates
+	octets []byte
+	strict bool // no SHA-1
+}
+
+func identityOf(p *message.ID) pki.Identity {
+	return pki.Identity{Type: pki.IDType(p.Kind), Data: string(p.Data)}
+}
+
+func idPayload(responder bool, id pki.Identity) *message.ID {
+	return &message.ID{Responder: responder, Kind: uint8(id.Type), Data: []byte(id.Data)}
+}
+
+// methodOf tells how a peer proves itself by its AUTH payload.
+func methodOf(a *message.Auth) AuthMethod {
+	switch a.Method {
+	case message.AuthPSK:
+		return AuthPSK
+	case message.AuthRSA, message.AuthECDSA256, message.AuthECDSA384, message.AuthECDSA521, message.AuthSignature:
+		return AuthCert
+	}
+	return 0
+}
+
+// proofOf is how we authenticate on a connection.
+func proofOf(c *Connection) (proof, *Error) {
+	switch c.Local.Method {
+	case AuthPSK:
+		return &pskProof{local: &c.Local}, nil
+	case AuthCert:
+		return &certProof{local: &c.Local, strict: c.StrictSignatures}, nil
+	}
+	return nil, errInternal("connection " + c.Name + " has no method to authenticate")
+}
+
+// checkerOf is how the peer has to authenticate.
+func checkerOf(r *Remote) (proof, *Error) {
+	switch r.Method {
+	case AuthPSK:
+		return &pskProof{}, nil
+	case AuthCert:
+		return &certProof{}, nil
+	}
+	return nil, errInternal("a connection has no method for its peer to authenticate")
+}
+
+// pskProof is a pre-shared key (RFC 7296 §2.15).
+type pskProof struct{ local *Local }
+
+func (p *pskProof) identity(s *ikeSA, _ pki.Identity) (pki.Identity, *Error) {
+	if !p.local.ID.IsZero() {
+		return p.local.ID, nil
+	}
+	return pki.Addr(s.path.Local.Addr().Unmap()), nil
+}
+
+func (p *pskProof) prove(s *ikeSA, octets []byte, then func([]message.Payload, *Error)) {
+	if len(p.local.PSK) == 0 {
+		then(nil, errNoCredential(nil))
+		return
+	}
+	then([]message.Payload{&message.Auth{Method: message.AuthPSK, Data: PSKAuth(s.prf, p.local.PSK, octets)}}, nil)
+}
+
+func (*pskProof) check(s *ikeSA, remote *Remote, p *peerProof) *Error {
+	switch {
+	case p.auth.Method != message.AuthPSK:
+		return errMethod(s, p.auth.Method, AuthPSK)
+	case len(remote.PSK) == 0:
+		return errNoCredential(nil)
+	case !remote.ID.Match(p.id):
+		return errIdentity(s, p.id, remote.ID)
+	case !VerifyPSKAuth(s.prf, remote.PSK, p.octets, p.auth.Data):
+		return errPSK(s, p.id)
+	}
+	return nil
+}
+
+// certProof is a certificate, with the signature methods 1, 9, 10, 11 and 14.
+type certProof struct {
+	local  *Local
+	strict bool
+	cred   *pki.Credential
+	scheme pki.Scheme
+}
+
+func (p *certProof) identity(s *ikeSA, wanted pki.Identity) (pki.Identity, *Error) {
+	var err *Error
+	if p.cred, p.scheme, err = s.chooseCredential(p.local, p.strict); err != nil {
+		return pki.Identity{}, err
+	}
+	switch {
+	case !p.local.ID.IsZero():
+		return p.local.ID, nil
+	case !wanted.IsZero() && pki.MatchCert(wanted, p.cred.Cert) == nil:
+		return wanted, nil
+	}
+	if id := pki.IdentityOf(p.cred.Cert); !id.IsZero() {
+		return id, nil
+	}
+	return pki.Identity{}, errNoCredential(errors.New("the certificate has no name that can be an identity"))
+}
+
+func (p *certProof) prove(s *ikeSA, octets []byte, then func([]message.Payload, *Error)) {
+	cred, scheme := p.cred, p.scheme
+	s.work(func() (any, error) {
+		method, data, err := pki.Sign(scheme, cred.Key, octets)
+		return &message.Auth{Method: message.AuthMethod(method), Data: data}, err
+	}, func(v any, err error) {
+		auth, ok := v.(*message.Auth)
+		if err == nil && !ok {
+			err = errWrongReply
+		}
+		if err != nil {
+			then(nil, errNoCredential(err))
+			return
+		}
+		then(append(certPayloads(cred), auth), nil)
+	})
+}
+
+func (*certProof) check(s *ikeSA, remote *Remote, p *peerProof) *Error {
+	if methodOf(p.auth) != AuthCert {
+		return errMethod(s, p.auth.Method, AuthCert)
+	}
+	leaf, others, failed := readCerts(p.ps)
+	if failed != nil {
+		return failed
+	}
+	// A gateway may name itself otherwise than we know it (Windows: by its subject);
+	// a certificate for the name that we demand is as good then.
+	if !remote.ID.Match(p.id) && (!s.initiator || pki.MatchCert(remote.ID, leaf) != nil) {
+		return errIdentity(s, p.id, remote.ID)
+	}
+	_, err := pki.VerifySignature(uint8(p.auth.Method), p.auth.Data, p.octets, leaf.PublicKey, pki.SignaturePolicy{
+		AllowSHA1:    !s.supports(extSignatureHashes) && !p.strict,
+		AllowWeakRSA: remote.Verifier.AllowWeakRSA,
+	})
+	if err != nil {
+		return errSignature(s, p.id, err)
+	}
+	v := remote.Verifier
+	v.Now = s.e.now
+	if err := v.Verify(leaf, others, remote.Purpose); err != nil {
+		return errCert(s, err)
+	}
+	if err := pki.MatchCert(p.id, leaf); err != nil {
+		return errCert(s, err)
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package ike
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// child is one child SA pair that is installed.
+type child struct {
+	ChildInfo
+	sa       *ikeSA
+	cfg      *ChildConfig
+	deleting bool // our DELETE is on its way
+}
+
+// childOffer is a child that we proposed and that was not answered yet. The SPI is
+// reserved.
+type childOffer struct {
+	cfg       *ChildConfig
+	spi       uint32
+	proposals []suite.Proposal
+	tsi, tsr  []message.Selector
+	began     time.Time
+}
+
+// childAnswer is a child that both sides agreed on, before its keys.
+type childAnswer struct {
+	cfg           *ChildConfig
+	suite         suite.Suite
+	spiIn, spiOut uint32
+	local, remote []message.Selector
+	began         time.Time
+}
+
+// offerChild reserves an SPI and makes the offer of a child of ours. Proposals for the
+// child in IKE_AUTH have no key exchange (RFC 7296 §1.2).
+func (s *ikeSA) offerChild(cfg *ChildConfig, withKE bool) *childOffer {
+	o := &childOffer{
+		cfg: cfg, spi: s.e.newESPSPI(), began: s.e.now,
+		tsi: s.localSelectors(cfg), tsr: s.remoteSelectors(cfg),
+	}
+	for _, p := range cfg.Proposals {
+		if !withKE {
+			p = p.Without(suite.TypeKE)
+		}
+		o.proposals = append(o.proposals, p)
+	}
+	return o
+}
+
+// payloads is SA, TSi and TSr of the offer; what follows SA in the order of the RFC
+// goes between.
+func (o *childOffer) payloads(between ...message.Payload) []message.Payload {
+	ps := []message.Payload{wireProposals(o.proposals, spiBytes(o.spi))}
+	ps = append(ps, between...)
+	return append(ps, &message.TS{Selectors: o.tsi}, &message.TS{Responder: true, Selectors: o.tsr})
+}
+
+func spiBytes(spi uint32) []byte { return binary.BigEndian.AppendUint32(nil, spi) }
+
+// acceptAnswer checks what a responder made of our offer. It must be no more than we
+// offered, in algorithms and in selectors.
+func (s *ikeSA) acceptAnswer(o *childOffer, ps []message.Payload) (*childAnswer, *Error) {
+	sa, ok := message.Find[*message.SA](ps)
+	tsi, tsr := message.FindTS(ps, false), message.FindTS(ps, true)
+	if !ok || tsi == nil || tsr == nil {
+		return nil, errChildIncomplete()
+	}
+	got, spi, ok := chosen(sa, o.proposals)
+	if !ok || len(spi) != 4 {
+		return nil, errBadChildChoice(o, sa)
+	}
+	if !within(tsi.Selectors, o.tsi) || !within(tsr.Selectors, o.tsr) {
+		return nil, errSelectorsWidened(o, tsi.Selectors, tsr.Selectors)
+	}
+	// What was offered as "all addresses" stands for the virtual ones, which are
+	// known by now.
+	local := narrow(tsi.Selectors, s.localSelectors(o.cfg))
+	if len(local) == 0 {
+		return nil, errSelectors(o.tsi, tsi.Selectors, false)
+	}
+	return &childAnswer{
+		cfg: o.cfg, suite: got, spiIn: o.spi, spiOut: binary.BigEndian.Uint32(spi),
+		local: local, remote: tsr.Selectors, began: o.began,
+	}, nil
+}
+
+// childRequest is a peer's request for a child.
+type childRequest struct {
+	sa       *message.SA
+	tsi, tsr []message.Selector
+	first    bool // in IKE_AUTH, without key exchange
+}
+
+func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
+	sa, ok := message.Find[*message.SA](ps)
+	tsi, tsr := message.FindTS(ps, false), message.FindTS(ps, true)
+	if !ok || tsi == nil || tsr == nil {
+		return nil, false
+	}
+	return &childRequest{sa: sa, tsi: tsi.Selectors, tsr: tsr.Selectors, first: first}, true
+}
+
+// answerChild narrows a peer's request to the first configured child that has
+// something in common with it. It reserves an SPI; num is the number of the proposal
+// that was chosen.
+func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed *Error) {
+	var worst *Error
+	for _, cfg := range s.conn.Children {
+		local, remote := s.localSelectors(cfg), s.remoteSelectors(cfg)
+		tsr, tsi := narrow(r.tsr, local), narrow(r.tsi, remote)
+		if len(tsr) == 0 || len(tsi) == 0 {
+			if worst == nil {
+				worst = errSelectorsAsked(r, local, remote)
+			}
+			continue
+		}
+		choice, err := s.chooseESP(r, cfg)
+		if err != nil {
+			worst = errChildProposal(err)
+			continue
+		}
+		p := r.sa.Proposals[choice.Index]
+		return &childAnswer{
+			cfg: cfg, suite: choice.Suite, spiIn: s.e.newESPSPI(), spiOut: binary.BigEndian.Uint32(p.SPI),
+			local: tsr, remote: tsi, began: s.e.now,
+		}, p.Num, nil
+	}
+	if worst == nil {
+		worst = errSelectorsAsked(r, nil, nil)
+	}
+	return nil, 0, worst
+}
+
+// chooseESP chooses among the proposals for a child. Perfect forward secrecy is the
+// initiator's choice: a request without key exchange is as good as one with it, and
+// where we configured no group any that the IKE SA may use will do (interop.md R4).
+func (s *ikeSA) chooseESP(r *childRequest, cfg *ChildConfig) (suite.Choice, error) {
+	offered := plainProposals(r.sa, func(p message.Proposal) bool {
+		return p.Protocol == suite.ProtocolESP && len(p.SPI) == 4 && binary.BigEndian.Uint32(p.SPI) > 255
+	})
+	if r.first {
+		// Some peers name groups here all the same (RFC 7296 §1.2).
+		for i := range offered {
+			offered[i] = offered[i].Without(suite.TypeKE)
+		}
+		return suite.Select(offered, withoutKE(cfg.Proposals), false)
+	}
+	accept := slices.Concat(supportedIKE(cfg.Proposals), s.withGroups(cfg.Proposals), withoutKE(cfg.Proposals))
+	return suite.Select(offered, accept, false)
+}
+
+func withoutKE(proposals []suite.Proposal) []suite.Proposal {
+	out := make([]suite.Proposal, len(proposals))
+	for i, p := range proposals {
+		out[i] = p.Without(suite.TypeKE)
+	}
+	return out
+}
+
+// withGroups gives those proposals that have no group those of the IKE SA.
+func (s *ikeSA) withGroups(proposals []suite.Proposal) []suite.Proposal {
+	groups := usableKEs(s.conn.Proposals)
+	var out []suite.Proposal
+	for _, p := range proposals {
+		if len(p.KEs()) > 0 {
+			continue
+		}
+		q := p.Without(suite.TypeKE)
+		for _, g := range groups {
+			q.Transforms = append(q.Transforms, suite.Transform{Type: suite.TypeKE, ID: g})
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// payloads is SA, TSi and TSr of an answer to the peer's request.
+func (a *childAnswer) payloads(num uint8, between ...message.Payload) []message.Payload {
+	ps := []message.Payload{&message.SA{Proposals: []message.Proposal{{
+		Num: num, SPI: spiBytes(a.spiIn), Proposal: a.suite.Proposal(),
+	}}}}
+	ps = append(ps, between...)
+	return append(ps, &message.TS{Selectors: a.remote}, &message.TS{Responder: true, Selectors: a.local})
+}
+
+// keyedChild is a child with its keys, ready for the data plane.
+func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte) (*Child, *Error) {
+	i, r, err := DeriveChild(s.prf, s.keys.D, a.suite, shared, ni, nr)
+	if err != nil {
+		return nil, errInternal(err.Error())
+	}
+	// RFC 7296 §2.17: the first keys are of what the initiator of this exchange
+	// sends.
+	in, out := i, r
+	if ours {
+		in, out = r, i
+	}
+	return &Child{
+		ChildInfo: ChildInfo{
+			ID: s.e.newChildID(), SA: s.id(), Connection: s.conn.Name, Name: a.cfg.Name,
+			SPIIn: a.spiIn, SPIOut: a.spiOut, Suite: a.suite,
+			Local: a.local, Remote: a.remote, Path: s.path,
+		},
+		In: in, Out: out, Window: a.cfg.Window,
+	}, nil
+}
+
+// install puts a child into the data plane.
+func (s *ikeSA) install(c *Child, a *childAnswer) {
+	kept := &child{ChildInfo: c.ChildInfo, sa: s, cfg: a.cfg}
+	kept.Path, c.Path = s.path, s.path
+	s.children = append(s.children, kept)
+	s.e.children[c.ID] = kept
+	if log := s.e.cfg.KeyLog; log != nil {
+		log(KeyLogEntry{SPIi: s.spii, SPIr: s.spir, Suite: c.Suite, Child: c})
+	}
+	s.e.do(Install{Child: c})
+}
+
+// childUp reports a child that was installed.
+func (s *ikeSA) childUp(c *Child, a *childAnswer) {
+	d := StageDone{SA: s.id(), Connection: s.conn.Name, Stage: StageChild, Took: s.e.now.Sub(a.began)}
+	if !slices.ContainsFunc(s.stages, func(d StageDone) bool { return d.Stage == StageChild }) {
+		s.stages = append(s.stages, d)
+	}
+	s.e.report(d)
+	s.e.report(ChildUp{Child: c.ChildInfo})
+}
+
+// childFailed reports that a child could not be opened.
+func (s *ikeSA) childFailed(name string, err *Error) {
+	s.e.report(ChildFailed{SA: s.id(), Connection: s.conn.Name, Name: name, Err: err})
+}
+
+// removeChild takes a child out of the data plane and reports it.
+func (s *ikeSA) removeChild(c *child, reason string) {
+	s.children = slices.DeleteFunc(s.children, func(x *child) bool { return x == c })
+	delete(s.e.children, c.ID)
+	s.e.releaseESPSPI(c.SPIIn)
+	s.e.do(Remove{Child: c.ID})
+	s.e.report(ChildDown{Child: c.ID, SA: s.id(), Connection: s.conn.Name, Name: c.Name, Reason: reason})
+}

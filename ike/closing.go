@@ -1,0 +1,107 @@
+package ike
+
+import (
+	"time"
+
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// terminate deletes what the event names.
+func (e *Engine) terminate(t Terminate) {
+	reason := t.Reason
+	if reason == "" {
+		reason = "terminated by command"
+	}
+	if t.SA != 0 {
+		if s, ok := e.sas[message.SPI(t.SA)]; ok {
+			e.enter("terminate", s)
+			s.terminate(reason)
+		}
+		return
+	}
+	e.all(func(s *ikeSA) {
+		if t.Connection == "" || s.conn != nil && s.conn.Name == t.Connection {
+			e.enter("terminate", s)
+			s.terminate(reason)
+		}
+	})
+}
+
+func (s *ikeSA) terminate(reason string) {
+	switch s.state {
+	case stateEstablished:
+		s.state = stateDeleting
+		s.queue = nil
+		s.enqueue(&deleteTask{reason: reason})
+	case stateConnecting:
+		if _, ok := s.active.(*authTask); ok && s.pending != nil {
+			// The peer may have the SA already. Its answer is waited for, so that
+			// the SA can be deleted there.
+			s.end(reason, nil)
+			return
+		}
+		s.close(reason, nil)
+	}
+}
+
+// deleteTask deletes the IKE SA and all its children (RFC 7296 §1.4.1).
+type deleteTask struct {
+	reason string
+	err    *Error // why, if not in order
+}
+
+func (*deleteTask) priority() priority { return prioDelete }
+
+func (t *deleteTask) start(s *ikeSA) {
+	s.state = stateDeleting
+	s.request(message.Informational, &message.Delete{Protocol: suite.ProtocolIKE})
+	if s.pending != nil {
+		s.pending.limit = min(s.pending.limit, deleteTries)
+	}
+}
+
+func (t *deleteTask) response(s *ikeSA, _ []message.Payload) { s.close(t.reason, t.err) }
+func (t *deleteTask) expired(s *ikeSA)                       { s.close(t.reason, t.err) }
+
+// abandon ends an SA that cannot go on, at once for us, and tells the peer by a
+// last request that is repeated a few times (RFC 7296 §2.21.2). No request of ours
+// may be outstanding.
+func (s *ikeSA) abandon(err *Error, ps ...message.Payload) {
+	s.end(err.What, err)
+	s.lastRequest(ps...)
+}
+
+// lastRequest sends a request on an SA that is closed; its answer, or that none
+// comes, ends it.
+func (s *ikeSA) lastRequest(ps ...message.Payload) {
+	s.active = nil
+	s.request(message.Informational, ps...)
+	if s.pending != nil {
+		s.pending.limit = min(s.pending.limit, deleteTries)
+	}
+}
+
+// forgetRequest ends the repetition of the outstanding request.
+func (s *ikeSA) forgetRequest() {
+	s.pending = nil
+	s.set(dueRetransmit, time.Time{})
+}
+
+// forgetPending gives up the outstanding request and its task.
+func (s *ikeSA) forgetPending() {
+	s.forgetRequest()
+	s.active = nil
+}
+
+// closedResponse takes the answer to the last request of a closed SA. If that was
+// IKE_AUTH, the peer may have established an SA that nobody here wants any more.
+func (s *ikeSA) closedResponse(ps []message.Payload) {
+	if _, ok := s.active.(*authTask); ok {
+		if auth, _ := message.Find[*message.Auth](ps); auth != nil {
+			s.lastRequest(&message.Delete{Protocol: suite.ProtocolIKE})
+			return
+		}
+	}
+	s.e.unlink(s)
+}

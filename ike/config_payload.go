@@ -1,0 +1,129 @@
+package ike
+
+import (
+	"slices"
+
+	"martlet/ike/message"
+)
+
+// Bounds of what is taken from a CFG_REPLY.
+const (
+	maxLeaseAddresses = 8
+	maxLeaseDNS       = 16
+	maxLeaseSubnets   = 256
+	maxLeaseDomains   = 64
+)
+
+// configRequest asks for what the connection wants, nil for nothing
+// (RFC 7296 §3.15).
+func configRequest(c *Connection) *message.Config {
+	p := &message.Config{Kind: message.ConfigRequest}
+	add := func(types ...message.AttributeType) {
+		for _, t := range types {
+			p.Attributes = append(p.Attributes, message.Attribute{Type: t})
+		}
+	}
+	if c.RequestIPv4 {
+		add(message.InternalIP4Address, message.InternalIP4DNS, message.InternalIP4Subnet)
+	}
+	if c.RequestIPv6 {
+		add(message.InternalIP6Address, message.InternalIP6DNS, message.InternalIP6Subnet)
+	}
+	if len(p.Attributes) == 0 {
+		return nil
+	}
+	add(message.InternalDNSDomain)
+	return p
+}
+
+// findConfig returns the configuration payload of a kind.
+func findConfig(ps []message.Payload, kind message.ConfigType) *message.Config {
+	for _, p := range ps {
+		if c, ok := p.(*message.Config); ok && c.Kind == kind {
+			return c
+		}
+	}
+	return nil
+}
+
+// wants tells for which families a CFG_REQUEST wants an address.
+func wants(c *message.Config) (ipv4, ipv6 bool) {
+	if c == nil {
+		return false, false
+	}
+	for _, a := range c.Attributes {
+		switch a.Type {
+		case message.InternalIP4Address:
+			ipv4 = true
+		case message.InternalIP6Address:
+			ipv6 = true
+		}
+	}
+	return ipv4, ipv6
+}
+
+// configReply tells the initiator its lease.
+func configReply(l Lease) *message.Config {
+	p := &message.Config{Kind: message.ConfigReply}
+	add := func(a message.Attribute) { p.Attributes = append(p.Attributes, a) }
+	for _, x := range l.Addresses {
+		if x.Addr().Is4() {
+			add(message.NewAddrAttribute(message.InternalIP4Address, x.Addr()))
+		} else {
+			add(message.NewPrefixAttribute(message.InternalIP6Address, x))
+		}
+	}
+	for _, x := range l.DNS {
+		if x.Is4() {
+			add(message.NewAddrAttribute(message.InternalIP4DNS, x))
+		} else {
+			add(message.NewAddrAttribute(message.InternalIP6DNS, x))
+		}
+	}
+	for _, x := range l.Subnets {
+		if x.Addr().Is4() {
+			add(message.NewPrefixAttribute(message.InternalIP4Subnet, x))
+		} else {
+			add(message.NewPrefixAttribute(message.InternalIP6Subnet, x))
+		}
+	}
+	for _, x := range l.Domains {
+		add(message.NewDomainAttribute(x))
+	}
+	return p
+}
+
+// readConfig takes a lease from a CFG_REPLY. Only what was asked for counts, and what
+// cannot be read or is not known is left out (interop.md R13).
+func readConfig(c *Connection, p *message.Config) Lease {
+	var l Lease
+	if p == nil {
+		return l
+	}
+	for _, a := range p.Attributes {
+		switch a.Type {
+		case message.InternalIP4Address, message.InternalIP6Address:
+			x, err := a.Prefix()
+			asked := c.RequestIPv6
+			if x.Addr().Is4() {
+				asked = c.RequestIPv4
+			}
+			if err == nil && asked && !x.Addr().IsUnspecified() && len(l.Addresses) < maxLeaseAddresses && !slices.Contains(l.Addresses, x) {
+				l.Addresses = append(l.Addresses, x)
+			}
+		case message.InternalIP4DNS, message.InternalIP6DNS:
+			if x, err := a.Addr(); err == nil && !x.IsUnspecified() && len(l.DNS) < maxLeaseDNS && !slices.Contains(l.DNS, x) {
+				l.DNS = append(l.DNS, x)
+			}
+		case message.InternalIP4Subnet, message.InternalIP6Subnet:
+			if x, err := a.Prefix(); err == nil && len(l.Subnets) < maxLeaseSubnets && !slices.Contains(l.Subnets, x) {
+				l.Subnets = append(l.Subnets, x)
+			}
+		case message.InternalDNSDomain:
+			if x, err := a.Domain(); err == nil && len(l.Domains) < maxLeaseDomains && !slices.Contains(l.Domains, x) {
+				l.Domains = append(l.Domains, x)
+			}
+		}
+	}
+	return l
+}

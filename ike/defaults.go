@@ -1,0 +1,57 @@
+package ike
+
+import (
+	"cmp"
+	"time"
+)
+
+// Times and bounds that are not configured.
+const (
+	maxRestarts      = 5               // of IKE_SA_INIT by COOKIE and INVALID_KE_PAYLOAD (security.md row 41)
+	unprotectedGrace = 2 * time.Second // how long an unprotected error waits for a better answer (row 43)
+	reassemblyLife   = 30 * time.Second
+	hintInterval     = 10 * time.Second // between liveness checks that unauthenticated hints cause
+	deleteTries      = 5                // transmissions of a request that closes an SA
+	maxCAHashes      = 50               // in a CERTREQ of ours: 1,000 octets
+	maxSelectors     = 255              // what a TS payload holds
+	nonceLen         = 32               // at least half the key length of every PRF (RFC 7296 §2.10)
+)
+
+func (r Retransmit) first() time.Duration {
+	return cmp.Or(max(r.First, 0), 500*time.Millisecond)
+}
+
+func (r Retransmit) maximum() time.Duration { return cmp.Or(max(r.Max, 0), 4*time.Second) }
+
+func (r Retransmit) factor() float64 { return cmp.Or(max(r.Factor, 0), 1.5) }
+
+func (r Retransmit) tries() int { return cmp.Or(max(r.Tries, 0), 10) }
+
+func (h HalfOpen) total() int          { return cmp.Or(h.Total, 10000) }
+func (h HalfOpen) cookieTotal() int    { return cmp.Or(h.CookieTotal, 100) }
+func (h HalfOpen) cookiePrefix() int   { return cmp.Or(h.CookiePrefix, 3) }
+func (h HalfOpen) prefix() int         { return cmp.Or(h.Prefix, 50) }
+func (h HalfOpen) prefixVerified() int { return cmp.Or(h.PrefixVerified, 1000) }
+func (h HalfOpen) lifetime() time.Duration {
+	return cmp.Or(max(h.Lifetime, 0), 30*time.Second)
+}
+
+func (c *Connection) liveness() time.Duration  { return cmp.Or(c.Liveness, 30*time.Second) }
+func (c *Connection) keepalive() time.Duration { return cmp.Or(c.Keepalive, 20*time.Second) }
+
+// maxDatagram is the largest IKE message on path p in octets; 0 is unlimited.
+func (c *Connection) maxDatagram(p Path) int {
+	size := c.FragmentSize
+	switch {
+	case size < 0:
+		return 0
+	case size == 0 && p.Remote.Addr().Unmap().Is4():
+		size = 1252
+	case size == 0:
+		size = 1232
+	}
+	if p.Encap {
+		size -= 4 // the non-ESP marker
+	}
+	return max(size, 1)
+}

@@ -1,0 +1,111 @@
+package ike
+
+import (
+	"fmt"
+	"strings"
+
+	"martlet/crypto/pki"
+	"martlet/ike/message"
+)
+
+// String is the word of the configuration.
+func (m AuthMethod) String() string {
+	switch m {
+	case AuthPSK:
+		return "psk"
+	case AuthCert:
+		return "certificate"
+	}
+	return fmt.Sprintf("method %d", uint8(m))
+}
+
+func errMethod(s *ikeSA, got message.AuthMethod, want AuthMethod) *Error {
+	return &Error{
+		Code: CodeAuthMethod, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("%v authenticates by %v, but has to by %v", s.remote, got, want),
+		Why:  "that is the method of its AUTH payload", Hint: "configure the same method on both sides",
+	}
+}
+
+func errWantsEAP(s *ikeSA) *Error {
+	return &Error{
+		Code: CodeAuthMethod, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("%v wants to authenticate by EAP", s.remote),
+		Why:  "its IKE_AUTH has no AUTH payload; a pre-shared key or a certificate is asked of peers here",
+		Hint: "configure the client for a certificate or a pre-shared key",
+	}
+}
+
+func errIdentity(s *ikeSA, got, want pki.Identity) *Error {
+	err := &Error{
+		Code: CodeIdentity, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("no connection for the identity %v", got),
+		Why:  "the peer says that it is this", Hint: "allow it as the peer's identity in a connection, or give the peer another one",
+	}
+	if s.initiator {
+		err.What = fmt.Sprintf("the gateway is %v, not %v", got, want)
+		err.Why = "that is what its IDr says, and we demand the other"
+		err.Hint = "check that this is the right gateway, and then correct the identity that is demanded"
+	} else if !want.IsZero() {
+		err.Why = fmt.Sprintf("the peer says that it is this; %v is demanded", want)
+	}
+	return err
+}
+
+func errPSK(s *ikeSA, id pki.Identity) *Error {
+	return &Error{
+		Code: CodePSK, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("the pre-shared key of %v is wrong", id),
+		Why:  "its AUTH payload does not fit the key that is configured here for it",
+		Hint: "configure the same key on both sides; mind blanks and line ends",
+	}
+}
+
+func errSignature(s *ikeSA, id pki.Identity, err error) *Error {
+	return &Error{
+		Code: CodeSignature, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("the signature of %v is refused", id), Why: err.Error(),
+		Hint: "the private key of the peer does not fit its certificate, or it signs in a way that is not accepted",
+	}
+}
+
+// errAuthRefused is AUTHENTICATION_FAILED and its like in place of the answer to
+// IKE_AUTH. The peer does not say why.
+func errAuthRefused(s *ikeSA, n *message.Notify) *Error {
+	err := &Error{
+		Code: CodeAuthRefused, Notify: n.Notify, Remote: true,
+		What: fmt.Sprintf("%v refuses us as %v: %v", s.path.Remote, s.local, n.Notify),
+	}
+	if n.Notify != message.AuthenticationFailed {
+		err.Code = CodeRefused
+		err.Why = "it answered IKE_AUTH with this error"
+		err.Hint = "see what the gateway logs"
+		return err
+	}
+	var reasons []string
+	if s.conn.Local.Method == AuthPSK {
+		reasons = append(reasons, "the pre-shared keys differ")
+	} else {
+		reasons = append(reasons, "our certificate is not accepted (not trusted, expired, or for another identity)")
+	}
+	reasons = append(reasons, fmt.Sprintf("it knows no %v", s.local), "it demands another method than "+s.conn.Local.Method.String())
+	if want := s.conn.Remote.ID; concrete(want) {
+		reasons = append(reasons, fmt.Sprintf("it is not %v", want))
+	}
+	err.Why = "the gateway does not tell; one of: " + strings.Join(reasons, "; ")
+	err.Hint = "the gateway's log tells which; compare key, identities and certificate"
+	return err
+}
+
+func errAuthIncomplete(eap bool) *Error {
+	if eap {
+		return &Error{
+			Code: CodeAuthMethod, Notify: message.AuthenticationFailed, What: "the gateway wants EAP",
+			Why: "it answered our AUTH with an EAP payload", Hint: "have the gateway accept a certificate or a pre-shared key",
+		}
+	}
+	return &Error{
+		Code: CodeSyntax, Notify: message.InvalidSyntax, What: "the gateway's IKE_AUTH is incomplete",
+		Why: "IDr or AUTH is missing", Hint: "report it to whoever made the peer",
+	}
+}

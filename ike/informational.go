@@ -1,0 +1,111 @@
+package ike
+
+import (
+	"slices"
+
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// informationalRequest takes INFORMATIONAL of the peer (RFC 7296 §1.4). An empty one
+// is a liveness check. What is not known is ignored.
+func (s *ikeSA) informationalRequest(ps []message.Payload) {
+	if n := message.FindError(ps); n != nil && fatalNotify(n.Notify) {
+		// RFC 7296 §2.21.2: what the initiator says that does not like our AUTH.
+		s.respond()
+		s.linger("the peer gave up", errPeerGaveUp(s, n))
+		return
+	}
+	var gone []*child
+	for _, p := range ps {
+		d, ok := p.(*message.Delete)
+		if !ok {
+			continue
+		}
+		if d.Protocol == suite.ProtocolIKE {
+			s.respond()
+			s.linger("the peer deleted the SA", nil)
+			return
+		}
+		if d.Protocol != suite.ProtocolESP {
+			continue
+		}
+		for _, spi := range d.SPIs {
+			if c := s.childByOut(spi); c != nil && !slices.Contains(gone, c) {
+				gone = append(gone, c)
+			}
+		}
+	}
+	s.peerDeleted(gone)
+}
+
+// fatalNotify tells whether an error in a request of the peer ends the SA.
+func fatalNotify(t message.NotifyType) bool {
+	return t == message.AuthenticationFailed || t == message.InvalidSyntax || t == message.UnsupportedCriticalPayload
+}
+
+// peerDeleted removes children that the peer deleted and answers with our half of
+// each, but for those whose deletion we have asked for ourselves (RFC 7296 §1.4.1).
+func (s *ikeSA) peerDeleted(gone []*child) {
+	d := &message.Delete{Protocol: suite.ProtocolESP}
+	for _, c := range gone {
+		if !c.deleting {
+			d.SPIs = append(d.SPIs, c.SPIIn)
+		}
+		s.removeChild(c, "the peer deleted it")
+	}
+	if len(d.SPIs) == 0 {
+		s.respond()
+		return
+	}
+	s.respond(d)
+}
+
+// childByOut finds a child by the SPI that the peer receives on.
+func (s *ikeSA) childByOut(spi uint32) *child {
+	for _, c := range s.children {
+		if c.SPIOut == spi {
+			return c
+		}
+	}
+	return nil
+}
+
+// closeChild deletes one child.
+func (e *Engine) closeChild(id ChildID) {
+	c, ok := e.children[id]
+	if !ok || c.deleting || c.sa.state != stateEstablished {
+		return
+	}
+	e.enter("close child", c.sa)
+	c.sa.enqueue(&deleteChildTask{spi: c.SPIIn, child: c})
+}
+
+// deleteChildTask deletes a child at the peer and then here; child is nil for one that
+// never came to life here.
+type deleteChildTask struct {
+	spi   uint32 // inbound
+	child *child
+}
+
+func (*deleteChildTask) priority() priority { return prioDeleteChild }
+
+func (t *deleteChildTask) start(s *ikeSA) {
+	if t.child != nil {
+		if !slices.Contains(s.children, t.child) {
+			s.done()
+			return
+		}
+		t.child.deleting = true
+	}
+	s.request(message.Informational, &message.Delete{Protocol: suite.ProtocolESP, SPIs: []uint32{t.spi}})
+}
+
+func (t *deleteChildTask) response(s *ikeSA, _ []message.Payload) {
+	if t.child != nil && slices.Contains(s.children, t.child) {
+		s.removeChild(t.child, "closed")
+	}
+	s.done()
+}
+
+func (t *deleteChildTask) expired(s *ikeSA) { s.peerDead() }

@@ -1,0 +1,255 @@
+package ike
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"slices"
+
+	"martlet/crypto/kex"
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// initHash recognizes a repeated IKE_SA_INIT request before there is an SA for its
+// sender (RFC 7296 §2.1).
+type initHash [sha256.Size]byte
+
+// initOffer is an IKE_SA_INIT request that has all that it must have.
+type initOffer struct {
+	path    Path
+	header  message.Header
+	raw     []byte
+	ps      []message.Payload
+	sa      *message.SA
+	ke      *message.KE
+	nonce   []byte
+	cookie  []byte
+	conds   condition
+	verdict verdict
+}
+
+// initRequest takes an IKE_SA_INIT request. Up to the last line it keeps no state
+// and computes nothing dear.
+func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
+	if !h.FromInitiator() || h.SPIr != 0 || h.SPIi == 0 || h.MessageID != 0 {
+		e.drop(DropMalformed)
+		return
+	}
+	hash := initHash(sha256.Sum256(raw))
+	if s := e.inits[hash]; s != nil {
+		e.enter("repeated IKE_SA_INIT", s)
+		s.repeatInit(p)
+		return
+	}
+	o := initOffer{path: p, header: h, raw: raw}
+	if !e.readOffer(&o) {
+		return
+	}
+	switch o.verdict = e.gate.judge(e.now, p.Remote.Addr(), h.SPIi, o.nonce, o.cookie); o.verdict {
+	case full:
+		e.refuse(p, DropHalfOpenLimit, nil)
+		return
+	case demand, badProof:
+		reason := DropCookieRequired
+		if o.verdict == badProof {
+			reason = DropCookieInvalid
+		}
+		e.refuse(p, reason, nil)
+		e.answerStateless(&o, notifyData(message.Cookie, e.gate.cookie(e.now, p.Remote.Addr(), h.SPIi, o.nonce)))
+		return
+	case pass:
+	}
+	candidates := e.candidatesFor(p)
+	if len(candidates) == 0 {
+		e.refuse(p, DropNoConnection, errNoConnection(p))
+		e.answerStateless(&o, notify(message.NoProposalChosen))
+		return
+	}
+	var ok bool
+	if o.conds, ok = detectNAT(o.ps, h.SPIi, 0, p); !ok {
+		e.refuse(p, DropNoNATT, errNoNATT())
+		e.answerStateless(&o, notify(message.NoProposalChosen))
+		return
+	}
+	conn, choice, err := chooseIKE(o.sa, candidates)
+	if err != nil {
+		e.refuse(p, DropNoProposal, errRefusedProposal(err))
+		e.answerStateless(&o, notify(message.NoProposalChosen))
+		return
+	}
+	if group := choice.Suite.KE.ID; group != o.ke.Method || len(o.ke.Data) != kex.PublicLen(group) {
+		if group == o.ke.Method {
+			e.drop(DropMalformed)
+			return
+		}
+		e.refuse(p, DropInvalidKE, nil)
+		e.answerStateless(&o, notifyWord(message.InvalidKEPayload, group))
+		return
+	}
+	e.openResponder(&o, hash, conn, candidates, choice)
+}
+
+// readOffer finds what an IKE_SA_INIT request must have.
+func (e *Engine) readOffer(o *initOffer) bool {
+	m, err := message.Parse(o.raw)
+	if err != nil {
+		e.drop(DropMalformed)
+		return false
+	}
+	o.ps = m.Payloads
+	if critical, ok := errors.AsType[*message.UnsupportedCriticalError](message.CheckCritical(o.ps)); ok {
+		e.drop(DropMalformed)
+		e.answerStateless(o, notifyData(message.UnsupportedCriticalPayload, []byte{uint8(critical.Number)}))
+		return false
+	}
+	var ok1, ok2, ok3 bool
+	var nonce *message.Nonce
+	o.sa, ok1 = message.Find[*message.SA](o.ps)
+	o.ke, ok2 = message.Find[*message.KE](o.ps)
+	nonce, ok3 = message.Find[*message.Nonce](o.ps)
+	if !ok1 || !ok2 || !ok3 {
+		e.drop(DropMalformed)
+		return false
+	}
+	o.nonce = nonce.Data
+	if n := m.Notify(message.Cookie); n != nil {
+		o.cookie = n.Data
+	}
+	return true
+}
+
+// answerStateless answers an IKE_SA_INIT request without keeping anything. The answer
+// is never longer than the request (security.md row 56).
+func (e *Engine) answerStateless(o *initOffer, n *message.Notify) {
+	m := message.Message{
+		Header:   message.Header{SPIi: o.header.SPIi, Exchange: message.IKESAInit, Flags: message.FlagResponse},
+		Payloads: []message.Payload{n},
+	}
+	b := m.Append(nil)
+	if len(b) > len(o.raw) || n.Notify.IsError() && n.Notify != message.InvalidKEPayload && !e.gate.mayAnswer(e.now) {
+		return
+	}
+	e.do(Send{Path: o.path, Data: b})
+}
+
+// candidatesFor lists the connections that take requests from an address, those for
+// the fewest addresses first.
+func (e *Engine) candidatesFor(p Path) []*Connection {
+	type candidate struct {
+		conn *Connection
+		bits int
+	}
+	remote := p.Remote.Addr().Unmap().WithZone("")
+	var found []candidate
+	for _, c := range e.cfg.Connections {
+		if !c.Respond {
+			continue
+		}
+		best := -1
+		if len(c.From) == 0 {
+			best = 0
+		}
+		for _, from := range c.From {
+			if from.Contains(remote) {
+				best = max(best, from.Bits()+1)
+			}
+		}
+		if best >= 0 {
+			found = append(found, candidate{c, best})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(b.bits, a.bits) })
+	out := make([]*Connection, len(found))
+	for i, f := range found {
+		out[i] = f.conn
+	}
+	return out
+}
+
+// chooseIKE picks the first candidate that accepts one of the offered proposals. The
+// error tells what all of them would have accepted.
+func chooseIKE(sa *message.SA, candidates []*Connection) (*Connection, suite.Choice, error) {
+	// RFC 7296 §3.3.1: in the first exchange a proposal has no SPI.
+	offered := plainProposals(sa, func(p message.Proposal) bool { return len(p.SPI) == 0 })
+	var accepted []suite.Proposal
+	for _, c := range candidates {
+		choice, err := suite.Select(offered, supportedIKE(c.Proposals), false)
+		if err == nil {
+			return c, choice, nil
+		}
+		accepted = append(accepted, c.Proposals...)
+	}
+	return nil, suite.Choice{}, &suite.MismatchError{Offered: offered, Accepted: accepted}
+}
+
+// supportedIKE leaves out of proposals the key exchange methods that we cannot do.
+func supportedIKE(proposals []suite.Proposal) []suite.Proposal {
+	out := make([]suite.Proposal, len(proposals))
+	for i, p := range proposals {
+		out[i] = suite.Proposal{Protocol: p.Protocol, Transforms: slices.DeleteFunc(slices.Clone(p.Transforms), func(t suite.Transform) bool {
+			return t.Type == suite.TypeKE && t.ID != suite.KENone && !kex.Supported(t.ID)
+		})}
+	}
+	return out
+}
+
+// openResponder makes the SA and, once the key exchange is done, the answer.
+func (e *Engine) openResponder(o *initOffer, hash initHash, conn *Connection, candidates []*Connection, choice suite.Choice) {
+	s := &ikeSA{
+		spii: o.header.SPIi, spir: e.newIKESPI(), conn: conn, candidates: candidates,
+		path: o.path, created: e.now, stageAt: e.now, suite: choice.Suite, conds: o.conds,
+		ni: o.nonce, nr: randomBytes(nonceLen), realI: bytes.Clone(o.raw), asked: hash,
+	}
+	e.link(s)
+	e.inits[hash] = s
+	e.enter("responder", s)
+	s.ticket = e.gate.take(o.path.Remote.Addr())
+	s.after(dueLifetime, e.cfg.HalfOpen.lifetime())
+	s.readExtensions(o.ps)
+	s.serving = &exchange{id: 0, kind: message.IKESAInit, path: o.path}
+	num := o.sa.Proposals[choice.Index].Num
+	s.exchangeKeys(o.ke.Method, o.ke.Data, func(public, shared []byte, err error) {
+		if err != nil {
+			// A value that is no group element: nobody honest sends it.
+			e.refuse(o.path, DropMalformed, errKeyExchange(err))
+			e.unlink(s)
+			return
+		}
+		if err := s.keyed(shared); err != nil {
+			s.close("no keys", errInternal(err.Error()))
+			return
+		}
+		s.answerInit(num, public)
+	})
+}
+
+func (s *ikeSA) answerInit(num uint8, public []byte) {
+	ps := []message.Payload{
+		&message.SA{Proposals: []message.Proposal{{Num: num, Proposal: s.suite.Proposal()}}},
+		&message.KE{Method: s.suite.KE.ID, Data: public},
+		&message.Nonce{Data: s.nr},
+	}
+	ps = append(ps, initExtras(s.spii, s.spir, s.serving.path, s.supports(extFragmentation), s.supports(extSignatureHashes))...)
+	if req := certReq(s.candidates); req != nil {
+		ps = append(ps, req)
+	}
+	m := message.Message{Header: s.header(message.IKESAInit, 0, message.FlagResponse), Payloads: ps}
+	s.realR = m.Append(nil)
+	if s.realR == nil {
+		s.close("answer does not fit a message", errInternal("the answer to IKE_SA_INIT does not fit a message"))
+		return
+	}
+	s.stageDone(StageInit)
+	s.respondWith([][]byte{s.realR})
+}
+
+// repeatInit answers a repeated IKE_SA_INIT with the same bytes, as long as nothing
+// came after it.
+func (s *ikeSA) repeatInit(p Path) {
+	s.e.drop(DropRepeated)
+	if s.replyExchange == message.IKESAInit && s.state == stateConnecting {
+		s.send(p, s.reply)
+	}
+}

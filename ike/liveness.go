@@ -1,0 +1,135 @@
+package ike
+
+import (
+	"time"
+
+	"martlet/ike/message"
+)
+
+// heardNow notes that something authentic came, and puts the liveness check off.
+func (s *ikeSA) heardNow() {
+	s.heard = s.e.now
+	s.armLiveness(s.e.now)
+}
+
+// armLiveness sets the next check, counted from when something was heard.
+func (s *ikeSA) armLiveness(heard time.Time) {
+	if every := s.conn.liveness(); s.state == stateEstablished && every > 0 {
+		s.set(dueLiveness, heard.Add(every))
+	}
+}
+
+// armKeepalive starts NAT keepalives where we are behind a NAT
+// (RFC 3948 §4, RFC 7296 §2.23).
+func (s *ikeSA) armKeepalive() {
+	if every := s.conn.keepalive(); s.is(condNATHere) && every > 0 {
+		s.after(dueKeepalive, every)
+	}
+}
+
+// usage asks when the children last heard and sent something; then gets the times in
+// nanoseconds ago, negative for never.
+func (s *ikeSA) usage(then func(heard, sent int64)) {
+	if len(s.children) == 0 {
+		then(-1, -1)
+		return
+	}
+	ids := make([]ChildID, len(s.children))
+	for i, c := range s.children {
+		ids[i] = c.ID
+	}
+	s.ask(Usage{Children: ids}, func(r Reply) {
+		u, ok := r.(UsageReply)
+		if !ok {
+			u = UsageReply{Heard: -1, Sent: -1}
+		}
+		then(u.Heard, u.Sent)
+	})
+}
+
+// livenessDue checks the peer, if ESP has not heard it either (RFC 7296 §2.4).
+func (s *ikeSA) livenessDue() {
+	if s.state != stateEstablished || s.checking {
+		return
+	}
+	s.checking = true
+	s.usage(func(heard, _ int64) {
+		s.checking = false
+		if s.state != stateEstablished {
+			return
+		}
+		if heard >= 0 && time.Duration(heard) < s.conn.liveness() {
+			s.armLiveness(s.e.now.Add(-time.Duration(heard)))
+			return
+		}
+		s.check()
+	})
+}
+
+// check asks the peer whether it lives. Any request does that, so nothing is queued
+// where one is under way.
+func (s *ikeSA) check() {
+	if s.active == nil && len(s.queue) == 0 {
+		s.enqueue(&livenessTask{})
+		return
+	}
+	s.armLiveness(s.e.now)
+}
+
+// livenessTask is an empty INFORMATIONAL exchange (RFC 7296 §1.4).
+type livenessTask struct{}
+
+func (*livenessTask) priority() priority { return prioLiveness }
+
+func (*livenessTask) start(s *ikeSA) { s.request(message.Informational) }
+
+func (*livenessTask) response(s *ikeSA, _ []message.Payload) { s.done() }
+
+func (*livenessTask) expired(s *ikeSA) { s.peerDead() }
+
+// keepaliveDue sends a NAT keepalive, if nothing else kept the mapping.
+func (s *ikeSA) keepaliveDue() {
+	if s.state != stateEstablished && s.state != stateDeleting {
+		return
+	}
+	every := s.conn.keepalive()
+	if idle := s.e.now.Sub(s.sent); idle < every {
+		s.set(dueKeepalive, s.sent.Add(every))
+		return
+	}
+	s.usage(func(_, sent int64) {
+		if s.state == stateClosed {
+			return
+		}
+		if sent >= 0 && time.Duration(sent) < every {
+			s.set(dueKeepalive, s.e.now.Add(every-time.Duration(sent)))
+			return
+		}
+		s.e.do(Send{Path: s.path, Data: []byte{0xff}, Keepalive: true})
+		s.after(dueKeepalive, every)
+	})
+}
+
+// hint makes the peer prove that it lives because something unauthenticated says that
+// it does not, but not often.
+func (s *ikeSA) hint() {
+	if s.state != stateEstablished || s.checking || !s.hinted.IsZero() && s.e.now.Sub(s.hinted) < hintInterval {
+		return
+	}
+	s.hinted = s.e.now
+	s.check()
+}
+
+// unknownSPI takes the hint that a peer sends ESP for which there is no SA.
+func (e *Engine) unknownSPI(p Path) {
+	if !e.hintLooked.IsZero() && e.now.Sub(e.hintLooked) < time.Second {
+		return
+	}
+	e.hintLooked = e.now
+	e.all(func(s *ikeSA) {
+		if s.path.Remote == p.Remote {
+			e.enter("unknown SPI", s)
+			s.hint()
+		}
+	})
+}

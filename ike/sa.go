@@ -1,0 +1,266 @@
+package ike
+
+import (
+	"time"
+
+	"martlet/crypto/pki"
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// state is where an IKE SA stands.
+type state uint8
+
+const (
+	// stateConnecting: before both AUTH payloads were verified.
+	stateConnecting state = iota
+	stateEstablished
+	// stateDeleting: our DELETE is on its way; the peer may still ask things.
+	stateDeleting
+	// stateClosed: gone for everybody, its end was reported. It only repeats its
+	// last answer, or its last request, until its lifetime ends.
+	stateClosed
+)
+
+func (s state) String() string {
+	switch s {
+	case stateConnecting:
+		return "connecting"
+	case stateEstablished:
+		return "established"
+	case stateDeleting:
+		return "deleting"
+	}
+	return "closed"
+}
+
+// extension is what the peer supports.
+type extension uint16
+
+const (
+	extFragmentation extension = 1 << iota
+	extSignatureHashes
+	extMOBIKE
+	extEAPOnly
+	extRedirect
+	extIntermediate
+	extPPK
+	extChildless
+)
+
+// condition is what is true of an SA now.
+type condition uint8
+
+const (
+	condNATHere     condition = 1 << iota // the peer sees us at another address than we do
+	condNATThere                          // we see the peer at another address than it does
+	condEncapForced                       // no NAT was seen; UDP encapsulation is only our wish
+)
+
+// ikeSA is one IKE SA with its children, in either role.
+type ikeSA struct {
+	e          *Engine
+	serial     uint64
+	prev, next *ikeSA
+	gone       bool
+
+	initiator  bool
+	state      state
+	spii, spir message.SPI
+	conn       *Connection   // of a responder before AUTH: the best guess
+	candidates []*Connection // of a responder before AUTH
+	path       Path
+	encapPath  Path // where an initiator goes on after IKE_SA_INIT
+
+	// What was agreed in IKE_SA_INIT.
+	suite        suite.Suite
+	prf          suite.PRF
+	keys         IKEKeys
+	seal, open   suite.Cipher
+	iv           uint64
+	ni, nr       []byte
+	realI, realR []byte // the messages; nil once AUTH was verified
+	exts         extension
+	conds        condition
+	peerHashes   []pki.HashID
+	caHashes     [][20]byte // the peer's CERTREQs
+	asked        initHash   // of the IKE_SA_INIT that made a responder's SA
+	ticket       ticket
+
+	// What was agreed in IKE_AUTH.
+	local, remote pki.Identity
+	lease         Lease
+
+	window
+	queue    []task
+	active   task
+	asks     []AskID
+	children []*child
+
+	deadlines [deadlines]time.Time
+	due       time.Time
+	heapAt    int
+
+	created  time.Time
+	since    time.Time // established
+	stageAt  time.Time
+	stages   []StageDone
+	heard    time.Time // something authentic by IKE
+	sent     time.Time // anything by IKE
+	hinted   time.Time // when a hint last caused a liveness check
+	checking bool      // a liveness check or its question is under way
+}
+
+// own is our SPI.
+func (s *ikeSA) own() message.SPI {
+	if s.initiator {
+		return s.spii
+	}
+	return s.spir
+}
+
+// peer is the peer's SPI, 0 before IKE_SA_INIT was answered.
+func (s *ikeSA) peer() message.SPI {
+	if s.initiator {
+		return s.spir
+	}
+	return s.spii
+}
+
+func (s *ikeSA) id() SAID { return SAID(s.own()) }
+
+func (s *ikeSA) supports(x extension) bool { return s.exts&x != 0 }
+func (s *ikeSA) is(c condition) bool       { return s.conds&c != 0 }
+
+// ask puts a question to the runner and goes on with then when it is answered, unless
+// the SA is gone by then.
+func (s *ikeSA) ask(q Question, then func(Reply)) {
+	s.e.lastAsk++
+	id := s.e.lastAsk
+	s.e.asks[id] = &waiting{sa: s, then: then}
+	s.asks = append(s.asks, id)
+	s.e.do(Ask{ID: id, Question: q})
+}
+
+func (s *ikeSA) forgetAsk(id AskID) {
+	for i, x := range s.asks {
+		if x == id {
+			s.asks = append(s.asks[:i], s.asks[i+1:]...)
+			return
+		}
+	}
+}
+
+// forgetAsks makes all answers that are still to come void.
+func (s *ikeSA) forgetAsks() {
+	for _, id := range s.asks {
+		delete(s.e.asks, id)
+	}
+	s.asks = nil
+}
+
+// work lets the runner compute f, which must touch nothing of the engine.
+func (s *ikeSA) work(f func() (any, error), then func(any, error)) {
+	s.ask(Work{Run: func() Reply {
+		v, err := f()
+		return WorkDone{Value: v, Err: err}
+	}}, func(r Reply) {
+		done, ok := r.(WorkDone)
+		if !ok {
+			then(nil, errWrongReply)
+			return
+		}
+		then(done.Value, done.Err)
+	})
+}
+
+// stageDone reports a stage that ended now.
+func (s *ikeSA) stageDone(stage Stage) {
+	d := StageDone{SA: s.id(), Connection: s.conn.Name, Stage: stage, Took: s.e.now.Sub(s.stageAt)}
+	s.stageAt = s.e.now
+	s.stages = append(s.stages, d)
+	s.e.report(d)
+}
+
+// establish marks the SA established. The caller has verified the peer's AUTH, and
+// sent its own or is about to (security.md row 27).
+func (s *ikeSA) establish() {
+	s.state = stateEstablished
+	s.since = s.e.now
+	s.realI, s.realR, s.candidates, s.caHashes = nil, nil, nil, nil
+	s.e.gate.release(&s.ticket)
+	s.heardNow()
+	s.armKeepalive()
+	s.stageDone(StageAuth)
+	s.e.report(Established{Status: s.status()})
+}
+
+// close ends the SA at once and reports it. Answers that are outstanding are void.
+func (s *ikeSA) close(reason string, err *Error) {
+	if s.state != stateClosed {
+		s.end(reason, err)
+	}
+	s.e.unlink(s)
+}
+
+// linger ends the SA for everybody but keeps it until its lifetime is over, so that
+// the last answer can be repeated, or the last request gets its answer.
+func (s *ikeSA) linger(reason string, err *Error) {
+	if s.state != stateClosed {
+		s.end(reason, err)
+	}
+	s.forgetPending()
+	s.after(dueLifetime, s.e.cfg.HalfOpen.lifetime())
+}
+
+// end removes all that depends on the SA, and reports.
+func (s *ikeSA) end(reason string, err *Error) {
+	established := s.state == stateEstablished || s.state == stateDeleting
+	s.state = stateClosed
+	for len(s.children) > 0 {
+		s.removeChild(s.children[0], reason)
+	}
+	s.releaseOffers()
+	s.forgetAsks()
+	s.queue = nil
+	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive} {
+		s.set(d, time.Time{})
+	}
+	s.requests.Reset()
+	s.responses.Reset()
+	down := Down{
+		SA: s.id(), Initiator: s.initiator, Established: established,
+		Peer: s.remote, Path: s.path, Reason: reason, Err: err,
+	}
+	if s.conn != nil {
+		down.Connection = s.conn.Name
+	}
+	s.e.report(down)
+}
+
+// releaseOffers gives back the SPIs of children that were offered and not answered.
+func (s *ikeSA) releaseOffers() {
+	if t, ok := s.active.(childOfferer); ok {
+		t.releaseOffer(s)
+	}
+}
+
+func (s *ikeSA) lifetimeOver() {
+	if s.state == stateClosed {
+		s.e.unlink(s)
+		return
+	}
+	if s.state == stateConnecting && !s.initiator {
+		s.close("not completed in time", errHalfOpen(s))
+		return
+	}
+	// The request that made an established SA is no longer expected again.
+	s.forgetInit()
+}
+
+// forgetInit lets the IKE_SA_INIT that made this SA make another.
+func (s *ikeSA) forgetInit() {
+	if s.asked != (initHash{}) && s.e.inits[s.asked] == s {
+		delete(s.e.inits, s.asked)
+	}
+}

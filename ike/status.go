@@ -1,0 +1,73 @@
+package ike
+
+import (
+	"slices"
+)
+
+// Statuses returns what there is, in order of creation.
+func (e *Engine) Statuses() []Status {
+	var out []Status
+	e.all(func(s *ikeSA) {
+		if s.state != stateClosed {
+			out = append(out, s.status())
+		}
+	})
+	return out
+}
+
+func (s *ikeSA) status() Status {
+	st := Status{
+		SA: s.id(), Initiator: s.initiator, State: s.state.String(),
+		SPIi: s.spii, SPIr: s.spir, Path: s.path,
+		Local: s.local, Remote: s.remote, Suite: s.suite, Lease: s.lease, Since: s.since,
+		Stages: slices.Clone(s.stages), Extensions: s.exts.names(), Conditions: s.conds.names(),
+	}
+	if s.conn != nil {
+		st.Connection = s.conn.Name
+	}
+	for _, c := range s.children {
+		st.Children = append(st.Children, c.ChildInfo)
+	}
+	return st
+}
+
+// names lists the extensions by their notifies.
+func (x extension) names() []string {
+	var out []string
+	for _, n := range []struct {
+		bit  extension
+		name string
+	}{
+		{extFragmentation, "IKEV2_FRAGMENTATION_SUPPORTED"},
+		{extSignatureHashes, "SIGNATURE_HASH_ALGORITHMS"},
+		{extMOBIKE, "MOBIKE_SUPPORTED"},
+		{extEAPOnly, "EAP_ONLY_AUTHENTICATION"},
+		{extRedirect, "REDIRECT_SUPPORTED"},
+		{extIntermediate, "INTERMEDIATE_EXCHANGE_SUPPORTED"},
+		{extPPK, "USE_PPK"},
+		{extChildless, "CHILDLESS_IKEV2_SUPPORTED"},
+	} {
+		if x&n.bit != 0 {
+			out = append(out, n.name)
+		}
+	}
+	return out
+}
+
+// names lists what is true.
+func (c condition) names() []string {
+	var out []string
+	for _, n := range []struct {
+		bit  condition
+		name string
+	}{
+		{condNATHere, "nat-here"},
+		{condNATThere, "nat-there"},
+		{condEncapForced, "encap-forced"},
+	} {
+		if c&n.bit != 0 {
+			out = append(out, n.name)
+		}
+	}
+	return out
+}
