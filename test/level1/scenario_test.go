@@ -98,14 +98,16 @@ func newScenario(r *rand.Rand) scenario {
 			sc.wrongPSK = true
 		}
 	}
-	n := r.IntN(8)
-	for range n {
+	for range r.IntN(8) {
 		c := command{
 			at:   time.Duration(r.Int64N(int64(chaos))),
 			node: r.IntN(2),
 			what: pick("acquire", "acquire", "acquire", "close child", "close child", "unknown SPI", "terminate", "initiate", "crash", "blackout", "rebind"),
 		}
 		sc.commands = append(sc.commands, c)
+	}
+	if sc.bad() {
+		sc.commands = nil // a crash would forget the reason
 	}
 	slices.SortFunc(sc.commands, func(a, b command) int { return int(a.at - b.at) })
 	return sc
@@ -210,7 +212,7 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 	}
 	config := &ike.Config{Connections: []*ike.Connection{c}}
 	if sc.cookies {
-		config.HalfOpen.CookieTotal = 1
+		config.HalfOpen.CookieTotal = -1 // always
 	}
 	return config
 }

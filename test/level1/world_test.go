@@ -124,7 +124,7 @@ func (w *world) close() {
 			w.net.After(0, func() { n.handle(ike.Terminate{Reason: "test"}) })
 		}
 	}
-	w.settle("after the close", time.Minute, func() string { return w.a.leftovers() + w.b.leftovers() })
+	w.settle("after the close", 2*time.Minute, func() string { return w.a.leftovers() + w.b.leftovers() })
 }
 
 // checkNoneUp: where one side must not trust the other, no SA may have stayed, and a
