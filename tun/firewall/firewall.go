@@ -1,4 +1,4 @@
-// Package firewall keeps one packet filter table of our own beside a tunnel: marks
+// Package firewall keeps a packet filter table of our own beside a tunnel: marks
 // on the outer packets of a strict reverse path check, masquerading and isolation
 // on a gateway, and protection of the tunnel's addresses. It never touches the
 // tables of others, and can therefore only refuse what they let through, not let
@@ -28,7 +28,8 @@ type Rules struct {
 	Mark uint32
 	// RestoreMark remembers Mark with the connection of each marked packet and puts
 	// it on the replies, so that a strict reverse path check (rp_filter 1) looks
-	// the peer up in main and not in the tunnel's table.
+	// the peer up in main and not in the tunnel's table. ARP requests, which are
+	// checked too, get it as well.
 	RestoreMark bool
 	// Ports are our own UDP ports, 500 and 4500 on a gateway. Packets from inside
 	// the tunnel to them are dropped (CVE-2021-3773, port shadow); with RestoreMark
@@ -45,15 +46,15 @@ type Rules struct {
 	// IsolateClients drops what would be forwarded from Device to Device.
 	IsolateClients bool
 	// Masquerade are inner sources that get the host's address when they leave by
-	// another interface. Ports are chosen at random from 10000 up, so that no client
-	// can have a port that it wants, ours least of all (CVE-2021-3773).
+	// another interface. They get ports from 10000 up, so that no client can take the
+	// place of an outer connection of ours (CVE-2021-3773).
 	Masquerade []netip.Prefix
 	// ClampMSS is the MTU of the tunnel in octets: TCP connections that are
 	// forwarded into or out of Device announce at most the segments that fit.
 	ClampMSS int
 }
 
-// Firewall owns one table. Its methods may be called by anybody.
+// Firewall owns the table of one device, and one of the same name for ARP. Its methods may be called by anybody.
 type Firewall interface {
 	// Set replaces the table as a whole. After an error the former one is in force.
 	Set(Rules) error

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 
@@ -29,7 +28,7 @@ type firewall struct {
 	log *zap.Logger
 
 	mu     sync.Mutex
-	tables []string // more than one only after the device changed
+	tables []table // in force
 }
 
 func (f *firewall) Set(r Rules) error {
@@ -42,18 +41,36 @@ func (f *firewall) Set(r Rules) error {
 	if err != nil {
 		return failed("open nftables", err)
 	}
-	for _, name := range append(slices.Clone(f.tables), r.table()) {
-		erase(conn, name)
+	for _, t := range f.tables {
+		erase(conn, t)
 	}
-	table := conn.AddTable(tableNamed(r.table()))
+	wanted := r.tables()
+	for _, t := range wanted {
+		erase(conn, t)
+		build(conn, t)
+	}
+	if err := conn.Flush(); err != nil {
+		return failed("set table "+r.table(), err)
+	}
+	f.tables = wanted
+	f.log.Debug("firewall set", zap.Stringer("table", r))
+	return nil
+}
+
+func build(conn *nftables.Conn, t table) {
+	made := conn.AddTable(t.kernel())
 	policy := nftables.ChainPolicyAccept
-	for _, c := range r.chains() {
-		made := conn.AddChain(&nftables.Chain{
+	for _, c := range t.chains {
+		point, priority := hooks[c.hook], hookPriorities[c.priority]
+		if t.family == "arp" {
+			point, priority = arpInput, nftables.ChainPriorityFilter
+		}
+		in := conn.AddChain(&nftables.Chain{
 			Name:     c.name,
-			Table:    table,
+			Table:    made,
 			Type:     nftables.ChainType(c.kind),
-			Hooknum:  hooks[c.hook],
-			Priority: hookPriorities[c.priority],
+			Hooknum:  point,
+			Priority: priority,
 			Policy:   &policy,
 		})
 		for _, line := range c.rules {
@@ -61,15 +78,9 @@ func (f *firewall) Set(r Rules) error {
 			for _, part := range line {
 				exprs = append(exprs, compile(part)...)
 			}
-			conn.AddRule(&nftables.Rule{Table: table, Chain: made, Exprs: exprs})
+			conn.AddRule(&nftables.Rule{Table: made, Chain: in, Exprs: exprs})
 		}
 	}
-	if err := conn.Flush(); err != nil {
-		return failed("set table "+r.table(), err)
-	}
-	f.tables = []string{r.table()}
-	f.log.Debug("firewall set", zap.Stringer("table", r))
-	return nil
 }
 
 func (f *firewall) Clear() error {
@@ -82,11 +93,11 @@ func (f *firewall) Clear() error {
 	if err != nil {
 		return failed("open nftables", err)
 	}
-	for _, name := range f.tables {
-		erase(conn, name)
+	for _, t := range f.tables {
+		erase(conn, t)
 	}
 	if err := conn.Flush(); err != nil {
-		return failed("remove table "+strings.Join(f.tables, ", "), err)
+		return failed("remove table "+f.tables[0].name, err)
 	}
 	f.tables = nil
 	return nil
@@ -102,7 +113,7 @@ func Recover(log *zap.Logger) error {
 	if err != nil {
 		return failed("open nftables", err)
 	}
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	tables, err := conn.ListTables()
 	if err != nil {
 		return failed("list tables", err)
 	}
@@ -128,14 +139,18 @@ func Recover(log *zap.Logger) error {
 	return nil
 }
 
-func tableNamed(name string) *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
+func (t table) kernel() *nftables.Table {
+	family := nftables.TableFamilyINet
+	if t.family == "arp" {
+		family = nftables.TableFamilyARP
+	}
+	return &nftables.Table{Family: family, Name: t.name}
 }
 
 // erase removes a table whether it is there or not: adding one that exists
 // changes nothing, and then it does exist.
-func erase(conn *nftables.Conn, name string) {
-	conn.DelTable(conn.AddTable(tableNamed(name)))
+func erase(conn *nftables.Conn, t table) {
+	conn.DelTable(conn.AddTable(t.kernel()))
 }
 
 func failed(what string, err error) error {
@@ -144,7 +159,7 @@ func failed(what string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		hint = "; needs CAP_NET_ADMIN: run as root"
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOENT):
-		hint = "; the kernel lacks a part of nftables: load nf_tables, nft_ct, nft_fib_inet and nft_masq"
+		hint = "; the kernel lacks a part of nftables: load nf_tables, nft_ct, nft_fib_inet and nft_masq, and build it with NF_TABLES_ARP"
 	}
 	return fmt.Errorf("firewall: %s: %w%s", what, err, hint)
 }
@@ -154,6 +169,9 @@ var hooks = map[string]*nftables.ChainHook{
 	"postrouting": nftables.ChainHookPostrouting,
 	"forward":     nftables.ChainHookForward,
 }
+
+// arpInput is NF_ARP_IN of linux/netfilter_arp.h.
+var arpInput = nftables.ChainHookRef(0)
 
 var hookPriorities = map[string]*nftables.ChainPriority{
 	"raw":    nftables.ChainPriorityRaw,
@@ -165,7 +183,7 @@ var hookPriorities = map[string]*nftables.ChainPriority{
 // compile turns a clause into the kernel's expressions. Register 1 carries the
 // value that is looked at.
 func compile(c clause) []expr.Any {
-	const reg = 1
+	const reg = 1 // NFT_REG_1
 	equal := func(not bool, data []byte) *expr.Cmp {
 		op := expr.CmpOpEq
 		if not {
@@ -238,7 +256,7 @@ func compile(c clause) []expr.Any {
 		return []expr.Any{
 			&expr.Immediate{Register: reg, Data: binary.BigEndian.AppendUint16(nil, firstPort)},
 			&expr.Immediate{Register: reg + 1, Data: binary.BigEndian.AppendUint16(nil, lastPort)},
-			&expr.Masq{FullyRandom: true, ToPorts: true, RegProtoMin: reg, RegProtoMax: reg + 1},
+			&expr.Masq{ToPorts: true, RegProtoMin: reg, RegProtoMax: reg + 1},
 		}
 	case drop:
 		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
@@ -248,7 +266,7 @@ func compile(c clause) []expr.Any {
 
 // compileAddress compares a source or destination under its prefix.
 func compileAddress(c address) []expr.Any {
-	const reg = 1
+	const reg = 1 // NFT_REG_1
 	p := c.prefix.Masked()
 	nf, offset := byte(unix.NFPROTO_IPV4), uint32(12)
 	if p.Addr().Is6() {

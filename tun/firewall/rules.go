@@ -7,6 +7,12 @@ import (
 )
 
 // A table is chains of rules, a rule is clauses; each prints as nft lists it.
+type table struct {
+	family string // inet or arp
+	name   string
+	chains []chain
+}
+
 type chain struct {
 	name     string
 	kind     string // filter or nat
@@ -98,7 +104,7 @@ func (c mark) String() string     { return fmt.Sprintf("meta mark 0x%08x", uint3
 func (c connMark) String() string { return fmt.Sprintf("ct mark 0x%08x", uint32(c)) }
 func (c setMark) String() string  { return fmt.Sprintf("meta mark set 0x%08x", uint32(c)) }
 func (c setConn) String() string  { return fmt.Sprintf("ct mark set 0x%08x", uint32(c)) }
-func (synOnly) String() string    { return "tcp flags & (syn | rst) == syn" }
+func (synOnly) String() string    { return "tcp flags syn / syn,rst" }
 func (c segment) String() string  { return fmt.Sprintf("tcp option maxseg size set %d", uint16(c)) }
 func (drop) String() string       { return "drop" }
 
@@ -113,7 +119,7 @@ func (c protocol) String() string {
 
 func (c masquerade) String() string {
 	if c.ports {
-		return fmt.Sprintf("masquerade to :%d-%d fully-random", firstPort, lastPort)
+		return fmt.Sprintf("masquerade to :%d-%d", firstPort, lastPort)
 	}
 	return "masquerade"
 }
@@ -126,7 +132,21 @@ func (r rule) String() string {
 	return strings.Join(words, " ")
 }
 
-// chains is the whole table. A chain without rules is left out.
+// tables are the IP table, which is always there, and the ARP table if it is
+// needed.
+func (r Rules) tables() []table {
+	out := []table{{family: "inet", name: r.table(), chains: r.chains()}}
+	if r.RestoreMark {
+		// A strict reverse path check looks at ARP requests too, and a host that
+		// does not answer them cannot be reached. IPv6 has no such check.
+		restore := chain{name: "restore", kind: "filter", hook: "input", priority: "filter"}
+		restore.rules = []rule{{iface{name: r.Device, not: true}, setMark(r.Mark)}}
+		out = append(out, table{family: "arp", name: r.table(), chains: []chain{restore}})
+	}
+	return out
+}
+
+// chains of the IP table. A chain without rules is left out.
 func (r Rules) chains() []chain {
 	inside, outside := iface{name: r.Device}, iface{name: r.Device, not: true}
 	toInside, toOutside := iface{out: true, name: r.Device}, iface{out: true, not: true, name: r.Device}
@@ -186,20 +206,22 @@ func (r Rules) chains() []chain {
 	return out
 }
 
-// String is the table as "nft list table" prints it.
+// String is the tables as "nft list ruleset" prints them.
 func (r Rules) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table inet %s {\n", r.table())
-	for i, c := range r.chains() {
-		if i > 0 {
-			b.WriteByte('\n')
+	for _, t := range r.tables() {
+		fmt.Fprintf(&b, "table %s %s {\n", t.family, t.name)
+		for i, c := range t.chains {
+			if i > 0 {
+				b.WriteByte('\n')
+			}
+			fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n", c.name, c.kind, c.hook, c.priority)
+			for _, line := range c.rules {
+				fmt.Fprintf(&b, "\t\t%s\n", line)
+			}
+			b.WriteString("\t}\n")
 		}
-		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n", c.name, c.kind, c.hook, c.priority)
-		for _, line := range c.rules {
-			fmt.Fprintf(&b, "\t\t%s\n", line)
-		}
-		b.WriteString("\t}\n")
+		b.WriteString("}\n")
 	}
-	b.WriteString("}\n")
 	return b.String()
 }
