@@ -28,11 +28,16 @@ type Events interface {
 	Expire(child uint64, hard bool)
 }
 
-// limiter is a token bucket on the plane's coarse clock. It belongs to one goroutine.
+// limiter is a token bucket on the plane's clock. It belongs to one goroutine.
 type limiter struct {
 	every int64 // nanoseconds for a token
 	burst int64 // tokens at most
 	until int64 // the time to which tokens are used
+}
+
+// newLimiter makes a full bucket.
+func newLimiter(every, burst int64) limiter {
+	return limiter{every: every, burst: burst, until: -every * burst}
 }
 
 // allow takes a token if there is one.

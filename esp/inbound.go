@@ -47,8 +47,8 @@ func newInboundLoop(p *Plane, s udpencap.Socket) *inboundLoop {
 		frames:  make([]tun.Frame, 0, n),
 		pieces:  make([][]byte, n),
 		owners:  make([]owner, 0, n),
-		unknown: limiter{every: second / 10, burst: 10},
-		refused: limiter{every: 10 * second, burst: 1},
+		unknown: newLimiter(second/10, 10),
+		refused: newLimiter(10*second, 1),
 	}
 	for i := range n {
 		l.frames[:n][i].Pieces = l.pieces[i : i+1 : i+1]

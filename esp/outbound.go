@@ -57,7 +57,7 @@ func newOutboundLoop(p *Plane) *outboundLoop {
 		packets: make([]udpencap.Packet, 0, n),
 		owners:  make([]owner, 0, n),
 		acquire: newAcquireLimit(),
-		refused: limiter{every: 10 * second, burst: 1},
+		refused: newLimiter(10*second, 1),
 	}
 }
 
@@ -201,7 +201,7 @@ type acquireLimit struct {
 
 func newAcquireLimit() acquireLimit {
 	return acquireLimit{
-		all:  limiter{every: second / 50, burst: 50},
+		all:  newLimiter(second/50, 50),
 		seed: maphash.MakeSeed(),
 	}
 }
