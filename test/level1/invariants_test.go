@@ -17,7 +17,8 @@ import (
 
 // checkContent faults a message ID that comes with two contents. Before the responder
 // has chosen its SPI, IKE_SA_INIT may be asked again with a cookie or another group
-// under the same ID (RFC 7296 §2.6).
+// under the same ID (RFC 7296 §2.6). Answers to what belongs to no SA or cannot be
+// checked, such as INVALID_MAJOR_VERSION, are unprotected and may only notify.
 func (n *node) checkContent(data []byte) {
 	m, err := message.Parse(data)
 	if err != nil {
@@ -27,8 +28,15 @@ func (n *node) checkContent(data []byte) {
 	if m.Exchange == message.IKESAInit && m.SPIr == 0 {
 		return
 	}
+	e, protected := message.Find[*message.Encrypted](m.Payloads)
+	if !protected && m.Exchange != message.IKESAInit {
+		if !m.IsResponse() || len(m.Payloads) != 1 || m.Payloads[0].Type() != message.TypeNotify {
+			n.w.fault("%s: sends %v without protection", n.name, m.Exchange)
+		}
+		return
+	}
 	key := fmt.Sprintf("%v %v initiator=%v response=%v id=%d", m.SPIi, m.SPIr, m.FromInitiator(), m.IsResponse(), m.MessageID)
-	if e, ok := message.Find[*message.Encrypted](m.Payloads); ok && e.Type() == message.TypeSKF {
+	if protected && e.Type() == message.TypeSKF {
 		key += fmt.Sprintf(" fragment %d of %d", e.Fragment, e.Total)
 	}
 	content := string(data)
