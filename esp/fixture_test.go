@@ -224,6 +224,11 @@ func (s *memorySocket) Read(packets []udpencap.Packet) (int, error) {
 	case list := <-s.arrived:
 		return copy(packets, list), nil
 	case <-s.closed:
+	}
+	select { // what had arrived before is read first
+	case list := <-s.arrived:
+		return copy(packets, list), nil
+	default:
 		return 0, fmt.Errorf("read: %w", net.ErrClosed)
 	}
 }

@@ -9,6 +9,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// addrOf counts through addresses.
+func addrOf(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 66, byte(i >> 8), byte(i)})
+}
+
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 var compareAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
