@@ -1,6 +1,7 @@
 package martlet
 
 import (
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -101,8 +102,19 @@ func (s *shard) aside(id ike.AskID, run func() ike.Reply) {
 		case <-s.node.ctx.Done():
 			return
 		}
-		s.post(ike.Answer{ID: id, Value: run()})
+		s.post(ike.Answer{ID: id, Value: s.guarded(run)})
 	})
+}
+
+// guarded runs a computation; a fault in it fails the SA that asked and nothing else.
+func (s *shard) guarded(run func() ike.Reply) (reply ike.Reply) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.log.Error("a fault of ours", zap.Any("panic", r), zap.Stack("stack"))
+			reply = ike.WorkDone{Err: fmt.Errorf("martlet: internal fault: %v", r)}
+		}
+	}()
+	return run()
 }
 
 func (s *shard) usage(q ike.Usage) ike.UsageReply {

@@ -102,6 +102,8 @@ func localOf(c *config.Connection) ike.Local {
 		ID:          c.Local.Identity,
 		PSK:         pskOf(c).Value,
 		Credentials: c.Local.Credentials,
+		// Phones verify nothing but PKCS#1 v1.5 (Android), other peers take PSS.
+		PKCS1: len(c.Remote) == 0 && len(c.Pool) > 0,
 	}
 }
 

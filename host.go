@@ -3,6 +3,7 @@ package martlet
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
@@ -39,13 +40,14 @@ type host struct {
 // hostChild is what a child adds to the host.
 type hostChild struct {
 	sa     ike.SAID
+	local  []netip.Prefix // the selectors of our side
 	routes []netip.Prefix
 }
 
 // openHost undoes what a crashed program left, opens the device and sets what does not
 // depend on peers.
 func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error) {
-	if err := errors.Join(route.Recover(c.Node.State, c.Node.Device), firewall.Recover(c.Node.Device)); err != nil {
+	if err := errors.Join(route.Recover(c.Node.State, log), firewall.Recover(log)); err != nil {
 		return nil, hostError("what an earlier martlet left could not be undone", err)
 	}
 	mtu := c.Node.MTU
@@ -62,7 +64,7 @@ func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error
 		log:      log,
 		device:   device,
 		router:   route.New(c.Node.State, log),
-		firewall: firewall.New(device.Name()),
+		firewall: firewall.New(log),
 		leases:   map[ike.SAID][]netip.Prefix{},
 		children: map[ike.ChildID]hostChild{},
 	}
@@ -146,7 +148,7 @@ func (h *host) add(c ike.ChildInfo) error {
 			return fmt.Errorf("connection %q takes everything and has no virtual address: its routes must be a list", c.Connection)
 		}
 	}
-	h.children[c.ID] = hostChild{sa: c.SA, routes: routes}
+	h.children[c.ID] = hostChild{sa: c.SA, local: prefixesOf(c.Local), routes: routes}
 	return nil
 }
 
@@ -159,6 +161,7 @@ func (h *host) apply() error {
 		Mark:    h.config.Node.Mark,
 		Table:   h.config.Node.Table,
 		Forward: h.forwards(),
+		Sources: h.sources(),
 	}
 	for _, addresses := range h.leases {
 		c.Addresses = append(c.Addresses, addresses...)
@@ -194,6 +197,27 @@ func poolPrefixes(p *config.Pool) []netip.Prefix {
 	return prefixesOf(out)
 }
 
+// sources are the addresses that this host's own packets into the tunnel should have
+// where it has no virtual one: of its others, those that the selectors allow. Otherwise
+// the kernel would take the outer address, which no peer accepts.
+func (h *host) sources() []netip.Addr {
+	var out []netip.Addr
+	for _, v4 := range []bool{true, false} {
+		for _, id := range slices.Sorted(maps.Keys(h.children)) {
+			c := h.children[id]
+			local := slices.DeleteFunc(slices.Clone(c.local), func(p netip.Prefix) bool { return p.Addr().Is4() != v4 })
+			if len(h.leases[c.sa]) > 0 || len(local) == 0 || len(c.routes) == 0 {
+				continue
+			}
+			if a, err := route.SourceWithin(local); err == nil && a.IsValid() {
+				out = append(out, a)
+				break
+			}
+		}
+	}
+	return out
+}
+
 // forwards reports whether packets of others pass this host: a gateway's peers with virtual
 // addresses, or networks on our side.
 func (h *host) forwards() bool {
@@ -217,7 +241,10 @@ func (h *host) rules() firewall.Rules {
 		Mark:           h.config.Node.Mark,
 		RestoreMark:    true,
 		IsolateClients: true,
-		InnerPorts:     []uint16{h.config.Node.IKEPort, h.config.Node.NATPort},
+		ClampMSS:       h.device.MTU(),
+	}
+	if h.serve {
+		r.Ports = []uint16{h.config.Node.IKEPort, h.config.Node.NATPort}
 	}
 	for _, conn := range h.config.Connections {
 		if conn.PeerToPeer {

@@ -2,6 +2,7 @@ package martlet
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -92,7 +93,7 @@ func (n *Node) saStatus(st ike.Status) SAStatus {
 	}
 	for _, c := range st.Children {
 		child := ChildStatus{
-			Name: c.Name, SPIIn: spiText(c.SPIIn), SPIOut: spiText(c.SPIOut), Suite: c.Suite.String(),
+			Name: c.Name, SPIIn: fmt.Sprintf("%08x", c.SPIIn), SPIOut: fmt.Sprintf("%08x", c.SPIOut), Suite: c.Suite.String(),
 		}
 		for _, sel := range c.Local {
 			child.Local = append(child.Local, sel.String())
@@ -107,4 +108,26 @@ func (n *Node) saStatus(st ike.Status) SAStatus {
 		s.Children = append(s.Children, child)
 	}
 	return s
+}
+
+// drops counts what was not taken, ESP packets as "esp-REASON" and IKE messages as
+// "ike-REASON"; reasons that never occurred are left out.
+func (n *Node) drops() map[string]uint64 {
+	out := map[string]uint64{}
+	stats := n.plane.Stats()
+	for reason, count := range stats.Drops.All() {
+		if count > 0 {
+			out["esp-"+reason.String()] += count
+		}
+	}
+	for _, s := range n.engines.shards {
+		s.call(func(e *ike.Engine) {
+			for _, c := range e.Counters() {
+				if c.Count > 0 {
+					out["ike-"+c.Reason.String()] += c.Count
+				}
+			}
+		})
+	}
+	return out
 }

@@ -160,7 +160,7 @@ func (l *link) SetMTU(mtu uint32) { l.mtu.Store(mtu) }
 func (*link) MaxHeaderLength() uint16                      { return 0 }
 func (*link) LinkAddress() tcpip.LinkAddress               { return "" }
 func (*link) SetLinkAddress(tcpip.LinkAddress)             {}
-func (*link) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityNone }
+func (*link) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityRXChecksumOffload }
 func (*link) Wait()                                        {}
 func (*link) ARPHardwareType() header.ARPHardwareType      { return header.ARPHardwareNone }
 func (*link) AddHeader(*stack.PacketBuffer)                {}

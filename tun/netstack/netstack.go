@@ -191,8 +191,13 @@ func (s *Stack) Write(frames []tun.Frame) (int, error) {
 			view.Release()
 			continue
 		}
+		if !intact(view.AsSlice()) {
+			view.Release()
+			continue
+		}
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)})
 		pkt.NetworkProtocolNumber = protocol
+		pkt.RXChecksumValidated = true
 		s.gro.Enqueue(pkt)
 		pkt.DecRef()
 		taken++
