@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"martlet"
+	"martlet/config"
+)
+
+func TestReport(t *testing.T) {
+	fault := &martlet.Error{Code: "wrong-psk", What: "the gateway refused us", Why: "it says AUTHENTICATION_FAILED", Hint: "compare the secrets", Detail: "ours  theirs\na     b"}
+	for name, tt := range map[string]struct {
+		err  error
+		exit int
+		text string
+	}{
+		"done": {nil, exitDone, ""},
+		"of a tunnel": {fault, exitAuthentication, `martlet: the gateway refused us
+    ours  theirs
+    a     b
+  why:  it says AUTHENTICATION_FAILED
+  hint: compare the secrets
+  code: wrong-psk
+`},
+		"with another": {errors.Join(fmt.Errorf("up: %w", fault), errors.New("and more")), exitAuthentication, ""},
+		"network":      {&martlet.Error{Code: "unreachable"}, exitNetwork, ""},
+		"policy":       {&martlet.Error{Code: "no-proposal-chosen"}, exitPolicy, ""},
+		"host":         {&martlet.Error{Code: "host"}, exitConfiguration, ""},
+		"bug":          {&martlet.Error{Code: "internal", What: "x"}, exitInternal, "martlet: x\n  code: internal\n"},
+		"interrupted":  {fmt.Errorf("x: %w", context.Canceled), exitInterrupted, "martlet: interrupted\n"},
+		"anything":     {errors.New("x"), exitInternal, "martlet: x\n  code: internal\n"},
+		"configuration": {config.Errors{{File: "f", Line: 1, Column: 2, Key: "k", Reason: "r", Hint: "h"}}, exitConfiguration,
+			"f:1:2: k: r (hint: h)\nmartlet: the configuration has 1 fault\n  hint: martlet config reference lists every key\n  code: configuration\n"},
+	} {
+		var b bytes.Buffer
+		if got := report(&b, tt.err); got != tt.exit {
+			t.Errorf("%s: exit status %d, want %d", name, got, tt.exit)
+		}
+		if tt.text != "" && b.String() != tt.text {
+			t.Errorf("%s:\n%s\nwant:\n%s", name, b.String(), tt.text)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "1000": 1000, "7B": 7, "1KiB": 1 << 10, "64MiB": 64 << 20, "64M": 64 << 20, "1GiB": 1 << 30, "2g": 2 << 30, "1TiB": 1 << 40} {
+		var o octets
+		if err := o.Set(text); err != nil || int64(o) != want {
+			t.Errorf("%s: %d, %v; want %d", text, o, err, want)
+		}
+	}
+	for _, text := range []string{"", "x", "-1", "1XiB", "1.5GiB", "GiB", "9999999999999TiB", "1KKB"} {
+		var o octets
+		if err := o.Set(text); err == nil {
+			t.Errorf("%q is taken as %d", text, o)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1 << 30: "1.0 GiB", 1536 << 40: "1536.0 TiB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestLog(t *testing.T) {
+	var b bytes.Buffer
+	log := newLogger(&b, zapcore.InfoLevel)
+	log.Debug("not shown")
+	log.Named("host").With(zap.String("conn", "office")).Warn("odd\nline",
+		zap.String("peer", "CN=a b"), zap.Int("n", 3), zap.Stringer("at", netip.MustParseAddr("192.0.2.1")),
+		zap.Duration("took", time.Second), zap.Error(errors.New("x\ninjected")), zap.String("empty", ""), zap.Skip())
+	text := b.String()
+	_, text, _ = strings.Cut(text, " ") // the time
+	want := `warn  host: odd\nline conn=office peer="CN=a b" n=3 at=192.0.2.1 took=1s error="x\ninjected" empty=""` + "\n"
+	if text != want {
+		t.Errorf("got  %swant %s", text, want)
+	}
+}
+
+func TestFollow(t *testing.T) {
+	gone := &martlet.Error{Code: "peer-dead", What: "the peer answers no more"}
+	events := func(list ...martlet.Event) <-chan martlet.Event {
+		ch := make(chan martlet.Event, len(list))
+		for _, ev := range list {
+			ch <- ev
+		}
+		close(ch)
+		return ch
+	}
+	stage := martlet.Event{Kind: martlet.EventStage, Connection: "a", Stage: "IKE_AUTH", Took: 12345 * time.Microsecond}
+	up := martlet.Event{Kind: martlet.EventEstablished, Connection: "a"}
+	for name, tt := range map[string]struct {
+		events <-chan martlet.Event
+		err    error
+		text   string
+	}{
+		"closed":         {events(stage, up), nil, "  IKE_AUTH     12.3ms\n"},
+		"dead":           {events(up, martlet.Event{Kind: martlet.EventDown, Connection: "a", Err: gone}), gone, ""},
+		"in order":       {events(up, martlet.Event{Kind: martlet.EventDown, Connection: "a", Text: "the peer said so"}, stage), nil, "martlet: a is down: the peer said so\n"},
+		"next address":   {events(martlet.Event{Kind: martlet.EventDown, Connection: "a", Err: gone}, stage), nil, "  IKE_AUTH     12.3ms\n"},
+		"another's":      {events(up, martlet.Event{Kind: martlet.EventDown, Connection: "b", Err: gone}), nil, ""},
+		"child":          {events(martlet.Event{Kind: martlet.EventChildUp, Connection: "a", Child: "net", Text: "x === y"}), nil, "  child net: x === y\n"},
+		"child goes too": {events(martlet.Event{Kind: martlet.EventChildDown, Connection: "a", Child: "net", Text: "why"}), nil, "  child net is down: why\n"},
+	} {
+		var b bytes.Buffer
+		err := follow(&b, tt.events, "a")
+		if !errors.Is(err, tt.err) || tt.err == nil && err != nil {
+			t.Errorf("%s: %v, want %v", name, err, tt.err)
+		}
+		if b.String() != tt.text {
+			t.Errorf("%s: printed %q, want %q", name, b.String(), tt.text)
+		}
+	}
+}
+
+func TestPrintStatus(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var b bytes.Buffer
+	printStatus(&b, &martlet.Status{
+		Version: "1", PID: 7, Device: "martlet0", MTU: 1400,
+		Listening: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:500")},
+		SAs: []martlet.SAStatus{{
+			Connection: "office", State: "established", SPIi: "01", SPIr: "02", Suite: "aes256gcm16-prfsha256-x25519",
+			LocalAddr: netip.MustParseAddrPort("192.0.2.1:4500"), LocalID: "alice@example.com",
+			RemoteAddr: netip.MustParseAddrPort("192.0.2.2:4500"), RemoteID: "vpn.example.com",
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53")},
+			Since:    now.Add(-90 * time.Second),
+			Children: []martlet.ChildStatus{{Name: "net", SPIIn: "c1", SPIOut: "c2", Suite: "aes256gcm16", Local: []string{"10.77.0.2/32"}, Remote: []string{"0.0.0.0/0"}, PacketsIn: 1, BytesIn: 84, PacketsOut: 2000, BytesOut: 2 << 20}},
+		}},
+		Connections: []string{"office", "other"},
+		Drops:       map[string]uint64{"replay": 3, "bad-icv": 0},
+	}, now)
+	want := `martlet 1, process 7, device martlet0, MTU 1400
+listening on 0.0.0.0:500
+office: established for 1m30s, aes256gcm16-prfsha256-x25519
+  192.0.2.1:4500 alice@example.com
+  192.0.2.2:4500 vpn.example.com
+  SPIs 01 02
+  virtual addresses 10.77.0.2/32
+  resolvers 10.1.0.53
+  child net: 10.77.0.2/32 === 0.0.0.0/0, aes256gcm16
+    in  c1 84 B, 1 packet
+    out c2 2.0 MiB, 2000 packets
+other: no tunnel
+dropped replay: 3
+`
+	if b.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+}

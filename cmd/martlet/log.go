@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// newLogger logs one line an event: time, level, where, what, then key=value.
+func newLogger(w io.Writer, level zapcore.Level) *zap.Logger {
+	return zap.New(&lines{LevelEnabler: level, w: w, mu: &sync.Mutex{}})
+}
+
+// levelOf reads the configuration's log_level, which was checked.
+func levelOf(name string) zapcore.Level {
+	level, err := zapcore.ParseLevel(name)
+	if err != nil {
+		return zapcore.InfoLevel
+	}
+	return level
+}
+
+// lines is a zapcore.Core for people and grep.
+type lines struct {
+	zapcore.LevelEnabler
+	with []zapcore.Field
+
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+// With returns a core that adds fields to each line.
+func (l *lines) With(fields []zapcore.Field) zapcore.Core {
+	clone := *l
+	clone.with = append(l.with[:len(l.with):len(l.with)], fields...)
+	return &clone
+}
+
+// Check takes the entries whose level is enabled.
+func (l *lines) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if l.Enabled(e.Level) {
+		return ce.AddCore(e, l)
+	}
+	return ce
+}
+
+// Write writes one line.
+func (l *lines) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	var b strings.Builder
+	b.WriteString(e.Time.Format("2006-01-02T15:04:05.000Z07:00"))
+	fmt.Fprintf(&b, " %-5s ", e.Level)
+	if e.LoggerName != "" {
+		b.WriteString(e.LoggerName + ": ")
+	}
+	b.WriteString(oneLine(e.Message))
+	for _, list := range [][]zapcore.Field{l.with, fields} {
+		for _, f := range list {
+			m := zapcore.NewMapObjectEncoder()
+			f.AddTo(m)
+			if v, ok := m.Fields[f.Key]; ok {
+				b.WriteString(" " + f.Key + "=" + valueText(v))
+			}
+		}
+	}
+	b.WriteByte('\n')
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, err := io.WriteString(l.w, b.String())
+	return err
+}
+
+// Sync does nothing: nothing is buffered.
+func (l *lines) Sync() error { return nil }
+
+// valueText writes a value, in quotes where it would not be one word. What a peer sent
+// cannot begin a line of its own.
+func valueText(v any) string {
+	if t, ok := v.(time.Time); ok {
+		return t.Format(time.RFC3339)
+	}
+	text := fmt.Sprint(v)
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool {
+		return r == '"' || r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// oneLine escapes what would break the line.
+func oneLine(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }) {
+		text = strings.Trim(strconv.Quote(text), `"`)
+	}
+	return text
+}

@@ -1,0 +1,73 @@
+// Martlet is an IKEv2/IPsec VPN without kernel IPsec: client, gateway and site-to-site peer
+// in one program. `martlet help` lists its commands; package martlet/config documents the
+// configuration file.
+//
+// What a command was asked for goes to stdout; progress, warnings, logs and errors go to
+// stderr. An error is a line of what happened, one of why we think so, one of what to
+// do, and a code that stays the same across versions.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run runs the command line and returns the exit status.
+func run(args []string) int {
+	// The first signal asks for an orderly end; after it the second one kills.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	root := newRoot()
+	root.SetArgs(args)
+	began := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { began = true }
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !began {
+		// What fails before a command begins is the command line.
+		err = usage(cmd, err)
+	}
+	return report(os.Stderr, err)
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "martlet",
+		Short: "An IKEv2/IPsec VPN without kernel IPsec",
+		Long: `Martlet is an IKEv2/IPsec VPN without kernel IPsec: client, gateway and
+site-to-site peer in one program.
+
+Exit status:
+  0    done
+  1    a fault of martlet itself
+  2    the command line is wrong
+  3    network: the peer cannot be reached or answers no more
+  4    authentication: one side does not accept the other
+  5    policy: algorithms, selectors or addresses do not meet
+  6    configuration, or this host cannot be set up
+  130  interrupted before it was done`,
+		Example:       "  martlet demo\n  martlet check office.toml && sudo martlet up -c office.toml office",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(newDemo(), newServe(), newUp(), newDown(), newStatus(), newCheck(), newConfig(), newVersion())
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			// Else a shell that it does not know would be no error.
+			cmd.RunE = help
+			cmd.Example = "  martlet completion bash > /etc/bash_completion.d/martlet"
+		}
+	}
+	return root
+}
+
+// help is what a command does that has commands below it.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"martlet"
+)
+
+func newStatus() *cobra.Command {
+	var where socketFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Show the tunnels of the running martlet",
+		Long:    "Status shows each IKE SA with its child SAs. It fails where no martlet is running.",
+		Example: "  sudo martlet status\n  sudo martlet status --json | jq '.ike_sas[].state'",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			socket, err := where.path(cmd)
+			if err != nil {
+				return err
+			}
+			s, err := martlet.NewControl(socket).Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), s)
+			}
+			printStatus(cmd.OutOrStdout(), s, time.Now())
+			return nil
+		},
+	}
+	where.add(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func printStatus(w io.Writer, s *martlet.Status, now time.Time) {
+	fmt.Fprintf(w, "martlet %s, process %d, device %s, MTU %d\n", s.Version, s.PID, s.Device, s.MTU)
+	if len(s.Listening) > 0 {
+		fmt.Fprintf(w, "listening on %s\n", list(s.Listening))
+	}
+	up := map[string]bool{}
+	for _, sa := range s.SAs {
+		up[sa.Connection] = true
+		printSA(w, sa, now)
+	}
+	for _, name := range s.Connections {
+		if !up[name] {
+			fmt.Fprintf(w, "%s: no tunnel\n", name)
+		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(s.Drops)) {
+		if n := s.Drops[reason]; n > 0 {
+			fmt.Fprintf(w, "dropped %s: %d\n", reason, n)
+		}
+	}
+}
+
+func printSA(w io.Writer, sa martlet.SAStatus, now time.Time) {
+	since := ""
+	if !sa.Since.IsZero() {
+		since = " for " + now.Sub(sa.Since).Round(time.Second).String()
+	}
+	fmt.Fprintf(w, "%s: %s%s, %s\n", sa.Connection, sa.State, since, sa.Suite)
+	fmt.Fprintf(w, "  %v %s\n  %v %s\n", sa.LocalAddr, sa.LocalID, sa.RemoteAddr, sa.RemoteID)
+	fmt.Fprintf(w, "  SPIs %s %s\n", sa.SPIi, sa.SPIr)
+	if len(sa.Addresses) > 0 {
+		fmt.Fprintf(w, "  virtual addresses %s\n", list(sa.Addresses))
+	}
+	if len(sa.DNS) > 0 {
+		fmt.Fprintf(w, "  resolvers %s\n", list(sa.DNS))
+	}
+	for _, c := range sa.Children {
+		fmt.Fprintf(w, "  child %s: %s === %s, %s\n", c.Name, strings.Join(c.Local, " "), strings.Join(c.Remote, " "), c.Suite)
+		fmt.Fprintf(w, "    in  %s %s, %s\n", c.SPIIn, size(c.BytesIn), count(int(c.PacketsIn), "packet"))
+		fmt.Fprintf(w, "    out %s %s, %s\n", c.SPIOut, size(c.BytesOut), count(int(c.PacketsOut), "packet"))
+	}
+}
+
+// list writes values with spaces between.
+func list[T fmt.Stringer](values []T) string {
+	text := make([]string, len(values))
+	for i, v := range values {
+		text[i] = v.String()
+	}
+	return strings.Join(text, " ")
+}

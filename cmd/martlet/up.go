@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
+
+	"martlet"
+	"martlet/config"
+)
+
+func newUp() *cobra.Command {
+	var file string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "up -c FILE [NAME [CHILD]]",
+		Short: "Bring a connection up and keep it until a signal or martlet down",
+		Long: `Up brings a connection up, prints each stage with its time, and stays until a signal,
+martlet down or either end closes the connection; then it undoes what it set up on this
+host. NAME may be left out where the file has one connection; CHILD names a child that
+the file keeps closed until it is asked for. It needs Linux and root.
+
+Where a martlet is running already with the control socket that the file names, up asks
+that one to bring the connection up, and returns when it is.`,
+		Example: "  sudo martlet up -c /etc/martlet/office.toml office",
+		Args:    cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := loadFlag(cmd, file)
+			if err != nil {
+				return err
+			}
+			name, child := "", ""
+			if len(args) > 0 {
+				name = args[0]
+			}
+			if len(args) > 1 {
+				child = args[1]
+			}
+			if name, err = connectionName(c, name); err != nil {
+				return err
+			}
+			if running(cmd.Context(), c.Node.Control) {
+				return martlet.NewControl(c.Node.Control).Up(cmd.Context(), name, child)
+			}
+			return up(cmd, c, name, child, verbose)
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return completeNames(file, args), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log as log_level says, not warnings and errors alone")
+	return cmd
+}
+
+func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) error {
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	stderr := cmd.ErrOrStderr()
+	level := levelOf(c.Node.LogLevel)
+	if !verbose {
+		// The progress below tells the rest.
+		level = max(level, zapcore.WarnLevel)
+	}
+	node := &martlet.Node{Config: c, Host: true, Logger: newLogger(stderr, level)}
+	return runNode(ctx, node, cancel, func(ctx context.Context) error {
+		events := node.Watch(ctx)
+		done := make(chan error, 1)
+		go func() { done <- follow(stderr, events, name) }()
+		err := node.Connect(ctx, name)
+		if err == nil && child != "" {
+			err = node.OpenChild(ctx, name, child)
+		}
+		if err == nil {
+			printUp(stderr, node.Status(), name)
+			err = <-done // closed by either end, or by cancel
+			cancel()
+			return err
+		}
+		cancel()
+		<-done
+		return err
+	})
+}
+
+// follow prints what happens to a connection until it goes down, whose error it returns, or
+// the events end.
+func follow(w io.Writer, events <-chan martlet.Event, name string) error {
+	established := false
+	for ev := range events {
+		if ev.Connection != name {
+			continue
+		}
+		switch ev.Kind {
+		case martlet.EventStage:
+			fmt.Fprintf(w, "  %-12s %s\n", ev.Stage, took(ev.Took))
+		case martlet.EventEstablished:
+			established = true
+		case martlet.EventChildUp:
+			fmt.Fprintf(w, "  child %s: %s\n", ev.Child, ev.Text)
+		case martlet.EventChildDown:
+			fmt.Fprintf(w, "  child %s is down: %s\n", ev.Child, ev.Text)
+		case martlet.EventDown:
+			// One of several addresses may fail while the next is tried.
+			if !established {
+				continue
+			}
+			if ev.Err != nil {
+				return ev.Err
+			}
+			fmt.Fprintf(w, "martlet: %s is down: %s\n", name, ev.Text)
+			return nil
+		}
+	}
+	return nil
+}
+
+// printUp prints what was negotiated.
+func printUp(w io.Writer, s martlet.Status, name string) {
+	for _, sa := range s.SAs {
+		if sa.Connection != name {
+			continue
+		}
+		address := ""
+		for _, a := range sa.Addresses {
+			address += " " + a.String()
+		}
+		fmt.Fprintf(w, "martlet: %s is up:%s by %s, peer %s at %v, %s\n", name, address, s.Device, sa.RemoteID, sa.RemoteAddr, sa.Suite)
+	}
+}
+
+// connectionName checks a name before anything of the host is touched.
+func connectionName(c *config.Config, name string) (string, error) {
+	names := slices.Sorted(maps.Keys(c.Connections))
+	if name == "" && len(names) == 1 {
+		return names[0], nil
+	}
+	if c.Connections[name] != nil {
+		return name, nil
+	}
+	e := &martlet.Error{
+		Code: "no-connection",
+		What: fmt.Sprintf("no connection is called %q", name),
+		Why:  "the file has: " + strings.Join(names, ", "),
+		Hint: "name one of these",
+	}
+	switch {
+	case len(names) == 0:
+		e.Why, e.Hint = "the file has no connection", "add a [connection.NAME] table"
+	case name == "":
+		e.What = "the file has several connections and none is named"
+	}
+	return "", e
+}
+
+// running tells whether a martlet answers on a control socket.
+func running(ctx context.Context, socket string) bool {
+	if socket == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := martlet.NewControl(socket).Status(ctx)
+	return err == nil
+}
+
+// completeNames are the words that may follow args: connections, then children.
+func completeNames(file string, args []string) []string {
+	c, err := config.Load(file)
+	if err != nil {
+		return nil
+	}
+	switch len(args) {
+	case 0:
+		return slices.Sorted(maps.Keys(c.Connections))
+	case 1:
+		if conn := c.Connections[args[0]]; conn != nil {
+			return slices.Sorted(maps.Keys(conn.Children))
+		}
+	}
+	return nil
+}
+
+// took writes a duration with three digits at most.
+func took(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
