@@ -1,0 +1,61 @@
+package interop
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// ping sends echo requests from an address to another, until an answer comes.
+func (ns *namespace) ping(from, to string) {
+	ns.t.Helper()
+	var last string
+	until(ns.t, "ping from "+from+" to "+to, func() bool {
+		out, err := ns.try("ping", "-n", "-I", from, "-c", "1", "-W", "2", to)
+		last = out
+		return err == nil
+	})
+	// Now that it works it works each time.
+	if out, err := ns.try("ping", "-n", "-I", from, "-c", "5", "-i", "0.05", "-W", "5", to); err != nil || !strings.Contains(out, " 0% packet loss") {
+		ns.t.Errorf("ping from %s to %s: %v\n%s\nbefore:\n%s", from, to, err, out, last)
+	}
+}
+
+// silent fails the test if a ping is answered.
+func (ns *namespace) silent(from, to string) {
+	ns.t.Helper()
+	if out, err := ns.try("ping", "-n", "-I", from, "-c", "3", "-i", "0.1", "-W", "1", to); err == nil || strings.Contains(out, "bytes from") {
+		ns.t.Errorf("ping from %s to %s is answered:\n%s", from, to, out)
+	}
+}
+
+// stream sends 5 MB by iperf3 from one host to the other, and then the other way. Octets that
+// are still on their way when the sender has sent its last are not counted.
+func stream(t testing.TB, client *namespace, from string, server *namespace, to string) {
+	t.Helper()
+	s := server.spawn("iperf3", nil, "iperf3", "-s", "-B", to, "--forceflush")
+	s.says("Server listening")
+	for _, way := range []string{"", "-R"} {
+		args := []string{"iperf3", "-c", to, "-B", from, "-n", "5M", "-J", "--connect-timeout", "10000"}
+		if way != "" {
+			args = append(args, way)
+		}
+		out, err := client.try(args...)
+		var r struct {
+			Error string
+			End   struct {
+				Received struct {
+					Bytes float64
+				} `json:"sum_received"`
+			}
+		}
+		if jsonErr := json.Unmarshal([]byte(out), &r); err != nil || jsonErr != nil || r.Error != "" {
+			t.Errorf("iperf3 %s from %s to %s: %v %v %s\n%s", way, from, to, err, jsonErr, r.Error, tail(out, 10))
+			continue
+		}
+		if r.End.Received.Bytes < 1<<20 {
+			t.Errorf("iperf3 %s from %s to %s: %.0f octets arrived", way, from, to, r.End.Received.Bytes)
+		}
+	}
+	s.stop(15)
+}
