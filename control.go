@@ -67,13 +67,8 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, controlError(path, err)
 	}
-	if _, err := NewControl(path).Status(ctx); err == nil {
-		return nil, &Error{
-			Code: ike.CodeHost,
-			What: "martlet is running already",
-			Why:  "the control socket " + path + " answers",
-			Hint: "stop it with `martlet down`, or give this one another node.control and node.device",
-		}
+	if err := onlyOne(ctx, path); err != nil {
+		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, controlError(path, err)
@@ -87,6 +82,19 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 		return nil, controlError(path, errors.Join(err, listener.Close()))
 	}
 	return listener, nil
+}
+
+// onlyOne is an error if a program serves the control socket at path.
+func onlyOne(ctx context.Context, path string) error {
+	if _, err := NewControl(path).Status(ctx); err != nil {
+		return nil //nolint:nilerr // nobody answers, as it should be
+	}
+	return &Error{
+		Code: ike.CodeHost,
+		What: "martlet is running already",
+		Why:  "the control socket " + path + " answers",
+		Hint: "stop it with `martlet down`, or give this one another node.control and node.device",
+	}
 }
 
 func controlError(path string, err error) error {

@@ -113,6 +113,12 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if control := n.Config.Node.Control; n.Host && control != "" {
+		// Before anything of the host is touched that a running one has set.
+		if err := onlyOne(ctx, control); err != nil {
+			return err
+		}
+	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.attempts = map[string]*attempt{}
 	defer func() {
