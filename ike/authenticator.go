@@ -55,7 +55,7 @@ func proofOf(c *Connection) (proof, *Error) {
 	case AuthPSK:
 		return &pskProof{local: &c.Local}, nil
 	case AuthCert:
-		return &certProof{local: &c.Local, strict: c.StrictSignatures}, nil
+		return &certProof{conn: c}, nil
 	}
 	return nil, errInternal("connection " + c.Name + " has no method to authenticate")
 }
@@ -105,20 +105,19 @@ func (*pskProof) check(s *ikeSA, remote *Remote, p *peerProof) *Error {
 
 // certProof is a certificate, with the signature methods 1, 9, 10, 11 and 14.
 type certProof struct {
-	local  *Local
-	strict bool
+	conn   *Connection
 	cred   *pki.Credential
 	scheme pki.Scheme
 }
 
 func (p *certProof) identity(s *ikeSA, wanted pki.Identity) (pki.Identity, *Error) {
 	var err *Error
-	if p.cred, p.scheme, err = s.chooseCredential(p.local, p.strict); err != nil {
+	if p.cred, p.scheme, err = s.chooseCredential(p.conn); err != nil {
 		return pki.Identity{}, err
 	}
 	switch {
-	case !p.local.ID.IsZero():
-		return p.local.ID, nil
+	case !p.conn.Local.ID.IsZero():
+		return p.conn.Local.ID, nil
 	case !wanted.IsZero() && pki.MatchCert(wanted, p.cred.Cert) == nil:
 		return wanted, nil
 	}

@@ -1,6 +1,8 @@
 package ike
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/binary"
 	"slices"
@@ -108,39 +110,43 @@ func readCertReqs(ps []message.Payload) [][20]byte {
 // chooseCredential picks one of ours, with the way to sign, for what the peer takes:
 // of those whose kind it can verify, one whose CA it named, and else the first. A peer
 // that announced no hashes knows RSA above all (interop.md 1.2).
-func (s *ikeSA) chooseCredential(l *Local, strict bool) (*pki.Credential, pki.Scheme, *Error) {
+func (s *ikeSA) chooseCredential(c *Connection) (*pki.Credential, pki.Scheme, *Error) {
 	type option struct {
 		cred   *pki.Credential
 		scheme pki.Scheme
+		rank   int
 	}
 	var options []option
 	var last error
-	for _, c := range l.Credentials {
-		scheme, err := pki.ChooseScheme(c.Cert.PublicKey, s.peerHashes, pki.Prefs{PSS: !l.PKCS1, Strict: strict})
-		if err != nil || c.Key == nil {
+	for _, cred := range c.Local.Credentials {
+		scheme, err := pki.ChooseScheme(cred.Cert.PublicKey, s.peerHashes, pki.Prefs{PSS: !c.Local.PKCS1, Strict: c.StrictSignatures})
+		if err != nil || cred.Key == nil {
 			last = err
 			continue
 		}
-		options = append(options, option{c, scheme})
+		o := option{cred: cred, scheme: scheme}
+		if !s.supports(extSignatureHashes) && scheme.Method != uint8(message.AuthRSA) {
+			o.rank += 2
+		}
+		if len(s.caHashes) > 0 && !s.namesCA(cred, c.Remote.Verifier.Roots) {
+			o.rank++
+		}
+		options = append(options, o)
 	}
 	if len(options) == 0 {
 		return nil, pki.Scheme{}, errNoCredential(last)
 	}
-	rank := func(o option) int {
-		r := 0
-		if !s.supports(extSignatureHashes) && o.scheme.Method != uint8(message.AuthRSA) {
-			r += 2
-		}
-		named := slices.ContainsFunc(append([]*x509.Certificate{o.cred.Cert}, o.cred.Chain...), func(x *x509.Certificate) bool {
-			return slices.Contains(s.caHashes, pki.KeyHash(x)) || slices.ContainsFunc(s.caHashes, func(h [20]byte) bool {
-				return string(x.AuthorityKeyId) == string(h[:])
-			})
-		})
-		if !named && len(s.caHashes) > 0 {
-			r++
-		}
-		return r
-	}
-	slices.SortStableFunc(options, func(a, b option) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(options, func(a, b option) int { return cmp.Compare(a.rank, b.rank) })
 	return options[0].cred, options[0].scheme, nil
+}
+
+// namesCA tells whether the peer's CERTREQs name a CA above the credential, as far as
+// we know those: the ones in its chain, and the ones that we trust ourselves.
+func (s *ikeSA) namesCA(cred *pki.Credential, roots []*x509.Certificate) bool {
+	chain := append([]*x509.Certificate{cred.Cert}, cred.Chain...)
+	named := func(ca *x509.Certificate) bool {
+		return slices.Contains(s.caHashes, pki.KeyHash(ca)) &&
+			slices.ContainsFunc(chain, func(x *x509.Certificate) bool { return bytes.Equal(x.RawIssuer, ca.RawSubject) })
+	}
+	return slices.ContainsFunc(chain, named) || slices.ContainsFunc(roots, named)
 }

@@ -93,7 +93,8 @@ func (s *ikeSA) acceptAnswer(o *childOffer, ps []message.Payload) (*childAnswer,
 type childRequest struct {
 	sa       *message.SA
 	tsi, tsr []message.Selector
-	first    bool // in IKE_AUTH, without key exchange
+	first    bool   // in IKE_AUTH, without key exchange
+	group    uint16 // of the KE payload, KENone without
 }
 
 func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
@@ -102,7 +103,11 @@ func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
 	if !ok || tsi == nil || tsr == nil {
 		return nil, false
 	}
-	return &childRequest{sa: sa, tsi: tsi.Selectors, tsr: tsr.Selectors, first: first}, true
+	r := &childRequest{sa: sa, tsi: tsi.Selectors, tsr: tsr.Selectors, first: first}
+	if ke, ok := message.Find[*message.KE](ps); ok {
+		r.group = ke.Method
+	}
+	return r, true
 }
 
 // answerChild narrows a peer's request to the first configured child that has
@@ -150,7 +155,8 @@ func (s *ikeSA) chooseESP(r *childRequest, cfg *ChildConfig) (suite.Choice, erro
 		}
 		return suite.Select(offered, withoutKE(cfg.Proposals), false)
 	}
-	accept := slices.Concat(supportedIKE(cfg.Proposals), s.withGroups(cfg.Proposals), withoutKE(cfg.Proposals))
+	ours, more := supportedKEs(cfg.Proposals), s.withGroups(cfg.Proposals)
+	accept := slices.Concat(onlyGroup(ours, r.group), ours, onlyGroup(more, r.group), more, withoutKE(cfg.Proposals))
 	return suite.Select(offered, accept, false)
 }
 

@@ -67,6 +67,11 @@ func (t *createTask) keyAndSend(s *ikeSA, group uint16) {
 }
 
 func (t *createTask) send(s *ikeSA) {
+	if s.state != stateEstablished { // about to be deleted
+		t.releaseOffer(s)
+		s.done()
+		return
+	}
 	if t.offer == nil {
 		t.offer = s.offerChild(t.cfg, true)
 	}

@@ -33,7 +33,7 @@ type initOffer struct {
 // initRequest takes an IKE_SA_INIT request. Up to the last line it keeps no state
 // and computes nothing dear.
 func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
-	if !h.FromInitiator() || h.SPIr != 0 || h.SPIi == 0 || h.MessageID != 0 {
+	if !h.FromInitiator() || h.SPIr != 0 || h.SPIi == 0 || h.MessageID != 0 || len(raw) > maxInitLen {
 		e.drop(DropMalformed)
 		return
 	}
@@ -73,7 +73,7 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 		e.answerStateless(&o, notify(message.NoProposalChosen))
 		return
 	}
-	conn, choice, err := chooseIKE(o.sa, candidates)
+	conn, choice, err := chooseIKE(o.sa, o.ke.Method, candidates)
 	if err != nil {
 		e.refuse(p, DropNoProposal, errRefusedProposal(err))
 		e.answerStateless(&o, notify(message.NoProposalChosen))
@@ -168,14 +168,17 @@ func (e *Engine) candidatesFor(p Path) []*Connection {
 	return out
 }
 
-// chooseIKE picks the first candidate that accepts one of the offered proposals. The
-// error tells what all of them would have accepted.
-func chooseIKE(sa *message.SA, candidates []*Connection) (*Connection, suite.Choice, error) {
+// chooseIKE picks the first candidate that accepts one of the offered proposals. What
+// can be had with the group of the KE payload goes first: it saves a round trip, and
+// some initiators never try another group (interop.md R6). The error tells what all
+// of them would have accepted.
+func chooseIKE(sa *message.SA, group uint16, candidates []*Connection) (*Connection, suite.Choice, error) {
 	// RFC 7296 §3.3.1: in the first exchange a proposal has no SPI.
 	offered := plainProposals(sa, func(p message.Proposal) bool { return len(p.SPI) == 0 })
 	var accepted []suite.Proposal
 	for _, c := range candidates {
-		choice, err := suite.Select(offered, supportedIKE(c.Proposals), false)
+		supported := supportedKEs(c.Proposals)
+		choice, err := suite.Select(offered, slices.Concat(onlyGroup(supported, group), supported), false)
 		if err == nil {
 			return c, choice, nil
 		}
@@ -184,13 +187,26 @@ func chooseIKE(sa *message.SA, candidates []*Connection) (*Connection, suite.Cho
 	return nil, suite.Choice{}, &suite.MismatchError{Offered: offered, Accepted: accepted}
 }
 
-// supportedIKE leaves out of proposals the key exchange methods that we cannot do.
-func supportedIKE(proposals []suite.Proposal) []suite.Proposal {
+// supportedKEs leaves out of proposals the key exchange methods that we cannot do.
+func supportedKEs(proposals []suite.Proposal) []suite.Proposal {
 	out := make([]suite.Proposal, len(proposals))
 	for i, p := range proposals {
 		out[i] = suite.Proposal{Protocol: p.Protocol, Transforms: slices.DeleteFunc(slices.Clone(p.Transforms), func(t suite.Transform) bool {
 			return t.Type == suite.TypeKE && t.ID != suite.KENone && !kex.Supported(t.ID)
 		})}
+	}
+	return out
+}
+
+// onlyGroup leaves those proposals that have the key exchange method, with no other.
+func onlyGroup(proposals []suite.Proposal, group uint16) []suite.Proposal {
+	var out []suite.Proposal
+	for _, p := range proposals {
+		if slices.Contains(p.KEs(), group) {
+			p = p.Without(suite.TypeKE)
+			p.Transforms = append(p.Transforms, suite.Transform{Type: suite.TypeKE, ID: group})
+			out = append(out, p)
+		}
 	}
 	return out
 }

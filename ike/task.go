@@ -63,6 +63,7 @@ func (s *ikeSA) startNext() {
 	t := s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1)
 	s.active = t
+	s.e.enter("task", s)
 	t.start(s)
 }
 
