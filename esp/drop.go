@@ -43,6 +43,7 @@ var dropNames = [dropEnd]string{
 	DropBadInner:   "bad-inner",
 	DropSelector:   "selector",
 	DropECN:        "ecn",
+	DropLoop:       "loop",
 	DropExhausted:  "exhausted",
 	DropTooBig:     "too-big",
 	DropDevice:     "device",

@@ -187,6 +187,12 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 		l.plane.drop(ch, DropSelector)
 		return
 	}
+	if f.Dst == p.Local.Addr() && f.Protocol == protoUDP && ownPort(f.DstPort, p.Local.Port()) {
+		// What goes to our IKE ports comes outside of tunnels, or a peer could stand in
+		// for another in the host's connection tracking (CVE-2021-3773).
+		l.plane.drop(ch, DropLoop)
+		return
+	}
 	before := trafficClass(inner) & 3
 	ecn, ok := decapECN(p.ECN&3, before)
 	if !ok {
@@ -205,6 +211,8 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 	l.owners = append(l.owners, owner{ch, len(inner)})
 }
 
+func ownPort(port, bound uint16) bool { return port == 500 || port == 4500 || port == bound }
+
 func (t *tidings) note(newest bool, p *udpencap.Packet) {
 	if newest {
 		t.newest = true
@@ -212,11 +220,11 @@ func (t *tidings) note(newest bool, p *udpencap.Packet) {
 	}
 }
 
-// authentic tells whether a packet dropped for this reason had passed the integrity
-// check.
+// authentic tells whether a packet that Open refused for this reason had passed the
+// integrity check.
 func (d Drop) authentic() bool {
 	switch d {
-	case DropBadPadding, DropNextHeader, DropDummy, DropBadInner, DropSelector, DropECN:
+	case DropBadPadding, DropNextHeader, DropDummy, DropBadInner:
 		return true
 	}
 	return false
@@ -241,6 +249,7 @@ func (l *inboundLoop) flush() {
 	for owners := l.owners; len(owners) > 0; {
 		ch, n, bytes := runOf(owners)
 		ch.rx.carried.add(uint64(n), uint64(bytes))
+		p.in.add(uint64(n), uint64(bytes))
 		owners = owners[n:]
 	}
 	l.frames, l.owners = l.frames[:0], l.owners[:0]

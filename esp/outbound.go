@@ -106,6 +106,12 @@ func (l *outboundLoop) packet(policy *policy, pkt []byte, now int64) {
 		return
 	}
 	route := ch.route.Load()
+	if remote := route.path.Remote; f.Dst == remote.Addr() && f.DstPort == remote.Port() && f.Protocol == protoUDP {
+		// Routes lead our own packets back to us. Sealed again they would come back
+		// longer, for ever.
+		p.drop(ch, DropLoop)
+		return
+	}
 	if route.socket != l.socket || len(l.packets) == cap(l.packets) || size > cap(l.slab)-len(l.slab) {
 		l.flush(now)
 		l.socket = route.socket
@@ -176,6 +182,7 @@ func (l *outboundLoop) count(owners []owner, now int64) {
 	for len(owners) > 0 {
 		ch, n, bytes := runOf(owners)
 		ch.tx.carried.add(uint64(n), uint64(bytes))
+		l.plane.out.add(uint64(n), uint64(bytes))
 		ch.tx.last.Store(now)
 		owners = owners[n:]
 	}

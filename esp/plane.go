@@ -31,6 +31,7 @@ type Plane struct {
 	policy atomic.Pointer[policy] // read by the outbound loop
 	sad    sad                    // read by the inbound loops
 
+	in, out     counter
 	drops       drops
 	ikeMessages atomic.Uint64
 	keepalives  atomic.Uint64
@@ -40,10 +41,7 @@ type Plane struct {
 	mu       sync.Mutex // serialises changes, and guards what follows
 	children map[uint64]*child
 	sockets  map[udpencap.Socket]*boundSocket
-	gone     struct { // of children and sockets that are no more
-		in, out Counter
-		sockets udpencap.Counters
-	}
+	gone     udpencap.Counters // of sockets that are no more
 	orders  uint64
 	started bool
 	closed  bool
@@ -112,7 +110,7 @@ func (p *Plane) RemoveSocket(s udpencap.Socket) {
 	b, ok := p.sockets[s]
 	if ok {
 		delete(p.sockets, s)
-		p.gone.sockets = p.gone.sockets.Add(socketCounters(s))
+		p.gone = p.gone.Add(socketCounters(s))
 	}
 	p.mu.Unlock()
 	if ok {
@@ -232,8 +230,6 @@ func (p *Plane) Remove(id uint64) error {
 	delete(p.children, id)
 	p.sad.remove(ch.spi)
 	p.policy.Store(p.policy.Load().without(ch))
-	p.gone.in = p.gone.in.add(ch.rx.carried.snapshot())
-	p.gone.out = p.gone.out.add(ch.tx.carried.snapshot())
 	return nil
 }
 

@@ -138,6 +138,33 @@ func TestOwnAddressAsSource(t *testing.T) {
 	}
 }
 
+// TestLoop: packets between the tunnel's own sockets do not go through the tunnel, in
+// either direction (security.md row 69); others between the same addresses do.
+func TestLoop(t *testing.T) {
+	b := newBench(t)
+	c := b.child(1, "0.0.0.0/0", "0.0.0.0/0")
+	b.install(c)
+	peer := b.peerOf(c)
+	udp := func(src, dst string, port uint16) []byte {
+		return packet(addr(src), addr(dst), protoUDP, udpHeader(4500, port, 20))
+	}
+	if sent := b.host(udp("192.0.2.1", "198.51.100.7", 4500)); len(sent) != 0 {
+		t.Error("our own ESP packet was sealed again")
+	}
+	if sent := b.host(udp("192.0.2.1", "198.51.100.7", 4501)); len(sent) != 1 {
+		t.Error("a packet to another port of the peer was lost")
+	}
+	for _, port := range []uint16{500, 4500} {
+		if got := b.peer(seal(t, peer, udp("198.51.100.7", "192.0.2.1", port))); len(got) != 0 {
+			t.Errorf("delivered to our port %d", port)
+		}
+	}
+	if got := b.peer(seal(t, peer, udp("198.51.100.7", "192.0.2.1", 53)), seal(t, peer, udp("10.0.0.1", "192.0.2.2", 4500))); len(got) != 2 {
+		t.Error("packets to another port, and to another address, were lost")
+	}
+	b.wantDrops(map[Drop]uint64{DropLoop: 3})
+}
+
 // TestReplayLive is goal D2 on the plane: a recorded conversation played again, in any
 // order, delivers nothing.
 func TestReplayLive(t *testing.T) {

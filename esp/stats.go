@@ -16,8 +16,6 @@ type Counter struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
-func (c Counter) add(o Counter) Counter { return Counter{c.Packets + o.Packets, c.Bytes + o.Bytes} }
-
 type counter struct{ packets, bytes atomic.Uint64 }
 
 func (c *counter) add(packets, bytes uint64) {
@@ -56,17 +54,15 @@ func (p *Plane) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := Stats{
-		In:         p.gone.in,
-		Out:        p.gone.out,
+		In:         p.in.snapshot(),
+		Out:        p.out.snapshot(),
 		Drops:      p.drops.snapshot(),
 		IKE:        p.ikeMessages.Load(),
 		Keepalives: p.keepalives.Load(),
-		Sockets:    p.gone.sockets,
+		Sockets:    p.gone,
 	}
 	for _, c := range p.children {
-		cs := p.childStats(c)
-		s.In, s.Out = s.In.add(cs.In), s.Out.add(cs.Out)
-		s.Children = append(s.Children, cs)
+		s.Children = append(s.Children, p.childStats(c))
 	}
 	slices.SortFunc(s.Children, func(a, b ChildStats) int { return cmp.Compare(a.ID, b.ID) })
 	for b := range maps.Values(p.sockets) {

@@ -102,7 +102,8 @@ type socket struct {
 	in      *vector
 	buffers [][]byte
 
-	out sync.Pool // of *vector, for concurrent senders
+	sending sync.Mutex
+	free    []*vector // of senders; as many as ever sent at once
 }
 
 func newSocket(c *net.UDPConn, _ *UDP, encap bool) (*socket, error) {
@@ -122,7 +123,6 @@ func newSocket(c *net.UDPConn, _ *UDP, encap bool) (*socket, error) {
 	}
 	n := s.batch()
 	s.in = newVector(n, unix.SYS_RECVMMSG)
-	s.out.New = func() any { return newVector(n, unix.SYS_SENDMMSG) }
 	// Of this memory the system backs with pages only what datagrams touch.
 	memory := make([]byte, n*maxDatagram)
 	for i := range n {
@@ -216,8 +216,8 @@ func addrPort(n *unix.RawSockaddrInet6) netip.AddrPort {
 
 // Write sends packets in their order.
 func (s *socket) Write(packets []Packet) (int, error) {
-	v := s.out.Get().(*vector)
-	defer s.out.Put(v)
+	v := s.takeVector()
+	defer s.giveVector(v)
 	sent := 0
 	for sent < len(packets) {
 		n := min(len(packets)-sent, len(v.headers))
@@ -239,6 +239,25 @@ func (s *socket) Write(packets []Packet) (int, error) {
 		}
 	}
 	return sent, nil
+}
+
+// takeVector lends memory to one sender, so that none waits for another's packets.
+func (s *socket) takeVector() *vector {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	n := len(s.free)
+	if n == 0 {
+		return newVector(s.batch(), unix.SYS_SENDMMSG)
+	}
+	v := s.free[n-1]
+	s.free = s.free[:n-1]
+	return v
+}
+
+func (s *socket) giveVector(v *vector) {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.free = append(s.free, v)
 }
 
 // send sends the first n packets of v.
