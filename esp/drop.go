@@ -23,6 +23,7 @@ const (
 	DropBadInner        // both: the inner packet is malformed or cannot be routed
 	DropSelector        // in: the inner packet is outside the SA's selectors
 	DropECN             // in: congestion marked on a packet that cannot tell (RFC 6040 §4.2)
+	DropLoop            // both: an IKE or ESP packet of our own sockets, which routes led into the tunnel
 	DropExhausted       // out: no sequence number is left
 	DropTooBig          // out: longer than a UDP datagram can be
 	DropDevice          // in: the host did not take the packet

@@ -42,9 +42,9 @@ type Plane struct {
 	children map[uint64]*child
 	sockets  map[udpencap.Socket]*boundSocket
 	gone     udpencap.Counters // of sockets that are no more
-	orders  uint64
-	started bool
-	closed  bool
+	orders   uint64
+	started  bool
+	closed   bool
 
 	done  chan struct{} // closed by Close
 	loops sync.WaitGroup
