@@ -15,8 +15,6 @@ import (
 	"martlet/tun"
 )
 
-var compareAddrPorts = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
-
 func TestPlaneCarries(t *testing.T) {
 	b := newBench(t)
 	c := b.child(1, "10.1.0.0/16", "10.2.0.0/16")
