@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -76,12 +77,13 @@ func TestLog(t *testing.T) {
 	var b bytes.Buffer
 	log := newLogger(&b, zapcore.InfoLevel)
 	log.Debug("not shown")
-	log.Named("host").With(zap.String("conn", "office")).Warn("odd\nline",
+	log.Named("host").With(zap.String("conn", "office")).Warn("odd\rline\ntwo  columns\nand\x1b[0m",
 		zap.String("peer", "CN=a b"), zap.Int("n", 3), zap.Stringer("at", netip.MustParseAddr("192.0.2.1")),
 		zap.Duration("took", time.Second), zap.Error(errors.New("x\ninjected")), zap.String("empty", ""), zap.Skip())
+	log.WithOptions(without("down")).With(zap.Int("n", 1)).Warn("down")
 	text := b.String()
 	_, text, _ = strings.Cut(text, " ") // the time
-	want := `warn  host: odd\nline conn=office peer="CN=a b" n=3 at=192.0.2.1 took=1s error="x\ninjected" empty=""` + "\n"
+	want := `warn  host: odd\rline conn=office peer="CN=a b" n=3 at=192.0.2.1 took=1s error="x\ninjected" empty=""` + "\n    two  columns\n" + `    and\x1b[0m` + "\n"
 	if text != want {
 		t.Errorf("got  %swant %s", text, want)
 	}
@@ -89,37 +91,60 @@ func TestLog(t *testing.T) {
 
 func TestFollow(t *testing.T) {
 	gone := &martlet.Error{Code: "peer-dead", What: "the peer answers no more"}
-	events := func(list ...martlet.Event) <-chan martlet.Event {
-		ch := make(chan martlet.Event, len(list))
-		for _, ev := range list {
-			ch <- ev
-		}
-		close(ch)
-		return ch
-	}
 	stage := martlet.Event{Kind: martlet.EventStage, Connection: "a", Stage: "IKE_AUTH", Took: 12345 * time.Microsecond}
-	up := martlet.Event{Kind: martlet.EventEstablished, Connection: "a"}
+	childUp := martlet.Event{Kind: martlet.EventChildUp, Connection: "a", Child: "net", Text: "x === y"}
+	childDown := martlet.Event{Kind: martlet.EventChildDown, Connection: "a", Child: "net", Text: "why"}
+	established := martlet.Event{Kind: martlet.EventEstablished, Connection: "a"}
+	childFailed := martlet.Event{Kind: martlet.EventChildFailed, Connection: "a", Child: "net", Err: &martlet.Error{What: "no"}}
+	dead := martlet.Event{Kind: martlet.EventDown, Connection: "a", Err: gone}
+	closed := martlet.Event{Kind: martlet.EventDown, Connection: "a", Text: "the peer said so"}
+	others := martlet.Event{Kind: martlet.EventDown, Connection: "b", Err: gone}
+	type events []martlet.Event
+	const up = "martlet: a is up: 10.77.0.2/32 by martlet0, peer gw at 192.0.2.1:4500, suite\n"
 	for name, tt := range map[string]struct {
-		events <-chan martlet.Event
-		err    error
-		text   string
+		before  events // sent while connecting
+		connect error
+		after   events
+		err     error
+		text    string
 	}{
-		"closed":         {events(stage, up), nil, "  IKE_AUTH     12.3ms\n"},
-		"dead":           {events(up, martlet.Event{Kind: martlet.EventDown, Connection: "a", Err: gone}), gone, ""},
-		"in order":       {events(up, martlet.Event{Kind: martlet.EventDown, Connection: "a", Text: "the peer said so"}, stage), nil, "martlet: a is down: the peer said so\n"},
-		"next address":   {events(martlet.Event{Kind: martlet.EventDown, Connection: "a", Err: gone}, stage), nil, "  IKE_AUTH     12.3ms\n"},
-		"another's":      {events(up, martlet.Event{Kind: martlet.EventDown, Connection: "b", Err: gone}), nil, ""},
-		"child":          {events(martlet.Event{Kind: martlet.EventChildUp, Connection: "a", Child: "net", Text: "x === y"}), nil, "  child net: x === y\n"},
-		"child goes too": {events(martlet.Event{Kind: martlet.EventChildDown, Connection: "a", Child: "net", Text: "why"}), nil, "  child net is down: why\n"},
+		"until the end":    {events{stage, childUp}, nil, nil, nil, "  IKE_AUTH     12.3ms\n  child net: x === y\n" + up},
+		"does not connect": {events{stage, dead}, gone, nil, gone, "  IKE_AUTH     12.3ms\n"},
+		"next address":     {events{dead, stage}, nil, nil, nil, "  IKE_AUTH     12.3ms\n" + up},
+		"dies":             {events{established}, nil, events{dead, stage}, gone, up},
+		"dies at once":     {events{established, childUp, dead}, nil, nil, gone, "  child net: x === y\n"},
+		"child fails":      {events{established, childFailed}, nil, nil, nil, "  child net failed: no\n" + up},
+		"is closed":        {events{established}, nil, events{closed, stage}, nil, up + "martlet: a is down: the peer said so\n"},
+		"another dies":     {nil, nil, events{others, childDown}, nil, up + "  child net is down: why\n"},
 	} {
-		var b bytes.Buffer
-		err := follow(&b, tt.events, "a")
-		if !errors.Is(err, tt.err) || tt.err == nil && err != nil {
-			t.Errorf("%s: %v, want %v", name, err, tt.err)
-		}
-		if b.String() != tt.text {
-			t.Errorf("%s: printed %q, want %q", name, b.String(), tt.text)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			var b bytes.Buffer
+			ch := make(chan martlet.Event, 10)
+			f := &follower{w: &b, name: "a", events: ch, connected: make(chan error, 1)}
+			go func() {
+				for _, ev := range tt.before {
+					ch <- ev
+				}
+				f.connected <- tt.connect
+				synctest.Wait()
+				for _, ev := range tt.after {
+					ch <- ev
+				}
+				close(ch)
+			}()
+			err := f.follow(func() martlet.Status {
+				return martlet.Status{Device: "martlet0", SAs: []martlet.SAStatus{
+					{Connection: "b"},
+					{Connection: "a", Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, RemoteID: "gw", RemoteAddr: netip.MustParseAddrPort("192.0.2.1:4500"), Suite: "suite"},
+				}}
+			})
+			if !errors.Is(err, tt.err) || tt.err == nil && err != nil {
+				t.Errorf("%s: %v, want %v", name, err, tt.err)
+			}
+			if b.String() != tt.text {
+				t.Errorf("%s: printed\n%s\nwant\n%s", name, b.String(), tt.text)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,7 +14,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger logs one line an event: time, level, where, what, then key=value.
+// newLogger logs one line an event: time, level, where, what, then key=value. What has more
+// lines follows indented, so that nothing which a peer sent looks like an event.
 func newLogger(w io.Writer, level zapcore.Level) *zap.Logger {
 	return zap.New(&lines{LevelEnabler: level, w: w, mu: &sync.Mutex{}})
 }
@@ -34,6 +36,30 @@ type lines struct {
 
 	mu *sync.Mutex
 	w  io.Writer
+}
+
+// without leaves out entries with these messages.
+func without(messages ...string) zap.Option {
+	return zap.WrapCore(func(core zapcore.Core) zapcore.Core { return &filter{core, messages} })
+}
+
+// filter is a core without some messages.
+type filter struct {
+	zapcore.Core
+	messages []string
+}
+
+// With keeps the filter.
+func (f *filter) With(fields []zapcore.Field) zapcore.Core {
+	return &filter{f.Core.With(fields), f.messages}
+}
+
+// Check leaves out what is filtered.
+func (f *filter) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if slices.Contains(f.messages, e.Message) {
+		return ce
+	}
+	return f.Core.Check(e, ce)
 }
 
 // With returns a core that adds fields to each line.
@@ -59,7 +85,8 @@ func (l *lines) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	if e.LoggerName != "" {
 		b.WriteString(e.LoggerName + ": ")
 	}
-	b.WriteString(oneLine(e.Message))
+	message, more, _ := strings.Cut(e.Message, "\n")
+	b.WriteString(oneLine(message))
 	for _, list := range [][]zapcore.Field{l.with, fields} {
 		for _, f := range list {
 			m := zapcore.NewMapObjectEncoder()
@@ -70,6 +97,9 @@ func (l *lines) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		}
 	}
 	b.WriteByte('\n')
+	for line := range strings.Lines(more) {
+		b.WriteString("    " + oneLine(strings.TrimSuffix(line, "\n")) + "\n")
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, err := io.WriteString(l.w, b.String())

@@ -24,7 +24,7 @@ func newUp() *cobra.Command {
 		Short: "Bring a connection up and keep it until a signal or martlet down",
 		Long: `Up brings a connection up, prints each stage with its time, and stays until a signal,
 martlet down or either end closes the connection; then it undoes what it set up on this
-host. NAME may be left out where the file has one connection; CHILD names a child that
+host. A connection that was closed in order is no failure. NAME may be left out where the file has one connection; CHILD names a child that
 the file keeps closed until it is asked for. It needs Linux and root.
 
 Where a martlet is running already with the control socket that the file names, up asks
@@ -69,57 +69,98 @@ func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) 
 		// The progress below tells the rest.
 		level = max(level, zapcore.WarnLevel)
 	}
-	node := &martlet.Node{Config: c, Host: true, Logger: newLogger(stderr, level)}
+	logger := newLogger(stderr, level)
+	if !verbose {
+		logger = logger.WithOptions(without("down", "child failed"))
+	}
+	node := &martlet.Node{Config: c, Host: true, Logger: logger}
 	return runNode(ctx, node, cancel, func(ctx context.Context) error {
-		events := node.Watch(ctx)
-		done := make(chan error, 1)
-		go func() { done <- follow(stderr, events, name) }()
-		err := node.Connect(ctx, name)
-		if err == nil && child != "" {
-			err = node.OpenChild(ctx, name, child)
-		}
-		if err == nil {
-			printUp(stderr, node.Status(), name)
-			err = <-done // closed by either end, or by cancel
-			cancel()
-			return err
-		}
-		cancel()
-		<-done
-		return err
+		f := &follower{w: stderr, name: name, events: node.Watch(ctx), connected: make(chan error, 1)}
+		go func() {
+			err := node.Connect(ctx, name)
+			if err == nil && child != "" {
+				err = node.OpenChild(ctx, name, child)
+			}
+			f.connected <- err
+		}()
+		return f.follow(node.Status)
 	})
 }
 
-// follow prints what happens to a connection until it goes down, whose error it returns, or
-// the events end.
-func follow(w io.Writer, events <-chan martlet.Event, name string) error {
-	established := false
-	for ev := range events {
-		if ev.Connection != name {
-			continue
+// follower prints what happens to a connection.
+type follower struct {
+	w         io.Writer
+	name      string
+	events    <-chan martlet.Event // closed when we end
+	connected chan error           // what came of connecting, once
+
+	established bool
+	down        *martlet.Event // once an established SA went down
+}
+
+// follow returns when connecting failed, when the connection went down, and when the
+// events end; the error is that of the connection.
+func (f *follower) follow(status func() martlet.Status) error {
+	connected := f.connected
+	for {
+		select {
+		case err := <-connected:
+			// What led to it was sent before.
+			for n := len(f.events); n > 0; n-- {
+				if ev, ok := <-f.events; ok {
+					f.take(ev)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			connected = nil
+			if f.down == nil {
+				printUp(f.w, status(), f.name)
+			}
+		case ev, ok := <-f.events:
+			if !ok && connected != nil {
+				return <-connected // it ends with the same context
+			}
+			if !ok {
+				return nil
+			}
+			f.take(ev)
 		}
-		switch ev.Kind {
-		case martlet.EventStage:
-			fmt.Fprintf(w, "  %-12s %s\n", ev.Stage, took(ev.Took))
-		case martlet.EventEstablished:
-			established = true
-		case martlet.EventChildUp:
-			fmt.Fprintf(w, "  child %s: %s\n", ev.Child, ev.Text)
-		case martlet.EventChildDown:
-			fmt.Fprintf(w, "  child %s is down: %s\n", ev.Child, ev.Text)
-		case martlet.EventDown:
-			// One of several addresses may fail while the next is tried.
-			if !established {
-				continue
+		// While connecting, an SA that fails may be one of several tries.
+		if connected == nil && f.down != nil {
+			if f.down.Err != nil {
+				return f.down.Err
 			}
-			if ev.Err != nil {
-				return ev.Err
-			}
-			fmt.Fprintf(w, "martlet: %s is down: %s\n", name, ev.Text)
+			fmt.Fprintf(f.w, "martlet: %s is down: %s\n", f.name, f.down.Text)
 			return nil
 		}
 	}
-	return nil
+}
+
+// take prints an event that is news to who waits for the connection.
+func (f *follower) take(ev martlet.Event) {
+	if ev.Connection != f.name {
+		return
+	}
+	switch ev.Kind {
+	case martlet.EventStage:
+		fmt.Fprintf(f.w, "  %-12s %s\n", ev.Stage, took(ev.Took))
+	case martlet.EventEstablished:
+		f.established = true
+	case martlet.EventDown:
+		if f.established {
+			f.down = &ev
+		}
+	case martlet.EventChildFailed:
+		if ev.Err != nil {
+			fmt.Fprintf(f.w, "  child %s failed: %s\n", ev.Child, ev.Err.What)
+		}
+	case martlet.EventChildUp:
+		fmt.Fprintf(f.w, "  child %s: %s\n", ev.Child, ev.Text)
+	case martlet.EventChildDown:
+		fmt.Fprintf(f.w, "  child %s is down: %s\n", ev.Child, ev.Text)
+	}
 }
 
 // printUp prints what was negotiated.
