@@ -1,7 +1,13 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,8 +16,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"martlet/crypto/pki"
 )
 
 func TestMain(m *testing.M) {
@@ -65,20 +69,35 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 func certificates(ts *testscript.TestScript, _ bool, _ []string) {
 	now := time.Now()
-	ca, err := pki.NewAuthority("Test CA", now, 0, pki.ECDSAP256)
-	ts.Check(err)
-	write := func(name string, data []byte) { ts.Check(os.WriteFile(ts.MkAbs(name), data, 0o600)) }
-	write("ca.pem", pki.EncodeCertificate(ca.Cert))
-	for name, req := range map[string]pki.Request{
-		"gateway": {DNSNames: []string{"vpn.example.com"}},
-		"alice":   {Emails: []string{"alice@example.com"}},
-	} {
-		req.Now, req.Key = now, pki.ECDSAP256
-		cred, err := ca.Issue(req)
-		ts.Check(err)
-		key, err := pki.EncodePrivateKey(cred.Key)
-		ts.Check(err)
-		write(name+".pem", pki.EncodeCertificate(cred.Cert))
-		write(name+".key", key)
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, NotBefore: now, NotAfter: now.Add(time.Hour),
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
 	}
+	caKey := issue(ts, "ca", ca, ca, nil)
+	for i, leaf := range []*x509.Certificate{{DNSNames: []string{"vpn.example.com"}}, {EmailAddresses: []string{"alice@example.com"}}} {
+		leaf.SerialNumber, leaf.NotBefore, leaf.NotAfter = big.NewInt(int64(i+2)), now, now.Add(time.Hour)
+		leaf.KeyUsage = x509.KeyUsageDigitalSignature
+		issue(ts, []string{"gateway", "alice"}[i], leaf, ca, caKey)
+	}
+}
+
+// issue makes a key and a certificate for it, signed by caKey or, if that is nil, by itself, and
+// writes both.
+func issue(ts *testscript.TestScript, name string, cert, ca *x509.Certificate, caKey ed25519.PrivateKey) ed25519.PrivateKey {
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	ts.Check(err)
+	if caKey == nil {
+		caKey = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, ca, public, caKey)
+	ts.Check(err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	for file, block := range map[string]*pem.Block{
+		name + ".pem": {Type: "CERTIFICATE", Bytes: der},
+		name + ".key": {Type: "PRIVATE KEY", Bytes: pkcs8},
+	} {
+		ts.Check(os.WriteFile(ts.MkAbs(file), pem.EncodeToMemory(block), 0o600))
+	}
+	return key
 }
