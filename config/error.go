@@ -62,14 +62,6 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// String gives file-less "line N: key: text".
-func (w Warning) String() string {
-	if w.Line == 0 {
-		return w.Key + ": " + w.Text
-	}
-	return fmt.Sprintf("line %d: %s: %s", w.Line, w.Key, w.Text)
-}
-
 // position is a place in a file; both count from 1, the column in characters.
 type position struct{ line, column int }
 
