@@ -6,10 +6,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// intact checks the checksums of a packet that enters the stack: of the IPv4 header, and of
-// TCP, UDP and ICMP. The link says that it does (CapabilityRXChecksumOffload), because
-// the stack itself could not any more once packets are joined. Fragments are left
-// to the protocol above.
+// intact checks the checksums of a packet that enters the stack: of the IPv4
+// header, and of TCP, UDP and ICMP. The link says that it does
+// (CapabilityRXChecksumOffload), because the stack itself could not any more once
+// packets are joined. Of fragments only the header is checked.
 func intact(b []byte) bool {
 	if b[0]>>4 == 4 {
 		ip := header.IPv4(b)
@@ -45,8 +45,8 @@ func intact(b []byte) bool {
 	}
 }
 
-// transportIntact checks the checksum of b, a whole payload. Protocols without one that
-// we know are intact.
+// transportIntact checks the checksum of b, a whole payload. Protocols without one
+// that we know are intact.
 func transportIntact(b []byte, protocol tcpip.TransportProtocolNumber, src, dst tcpip.Address, v4 bool) bool {
 	switch protocol {
 	case header.TCPProtocolNumber:

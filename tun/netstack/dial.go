@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -160,8 +161,8 @@ func (s *Stack) Resolver(servers []netip.Addr) *net.Resolver {
 // ListenTCP listens on an address of the stack; an unspecified one means all, and
 // :: both families. Port 0 takes a free one.
 func (s *Stack) ListenTCP(local netip.AddrPort) (net.Listener, error) {
-	if s.closed.Load() {
-		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(local), Err: net.ErrClosed}
+	if err := s.bindable(local.Addr()); err != nil {
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(local), Err: err}
 	}
 	l, err := gonet.ListenTCP(s.stack, fullAddress(local), networkOf(local.Addr().Unmap()))
 	if err != nil {
@@ -173,8 +174,8 @@ func (s *Stack) ListenTCP(local netip.AddrPort) (net.Listener, error) {
 // ListenPacket opens a UDP socket on an address of the stack, by the rules of
 // ListenTCP.
 func (s *Stack) ListenPacket(local netip.AddrPort) (net.PacketConn, error) {
-	if s.closed.Load() {
-		return nil, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(local), Err: net.ErrClosed}
+	if err := s.bindable(local.Addr()); err != nil {
+		return nil, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(local), Err: err}
 	}
 	full := fullAddress(local)
 	c, err := gonet.DialUDP(s.stack, &full, nil, networkOf(local.Addr().Unmap()))
@@ -182,6 +183,18 @@ func (s *Stack) ListenPacket(local netip.AddrPort) (net.PacketConn, error) {
 		return nil, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(local), Err: plain(err)}
 	}
 	return &packetConn{UDPConn: c, dual: networkOf(local.Addr().Unmap()) == ipv6.ProtocolNumber}, nil
+}
+
+// bindable refuses the addresses of others, which gVisor would listen on.
+func (s *Stack) bindable(a netip.Addr) error {
+	a = a.Unmap().WithZone("")
+	switch {
+	case s.closed.Load():
+		return net.ErrClosed
+	case !a.IsValid() || a.IsUnspecified() || slices.Contains(s.Addresses(), a):
+		return nil
+	}
+	return syscall.EADDRNOTAVAIL
 }
 
 func splitNetwork(network string) (transport string, family int, err error) {

@@ -16,12 +16,17 @@ const queueLength = 512
 // which slows TCP down without a loss. What the stack sends from within a
 // Write must not wait, since the same goroutine may be the one that Reads: that
 // is ICMP and resets, and these are dropped instead.
+//
+// It ends in two steps: from closing on nobody waits any more, so that the
+// stack can abort its connections and still send their resets; from done on
+// nothing more comes, and what is queued can be read to the end.
 type link struct {
-	queue chan *stack.PacketBuffer
-	done  chan struct{}
-	mtu   atomic.Uint32
+	queue   chan *stack.PacketBuffer
+	closing chan struct{}
+	done    chan struct{}
+	mtu     atomic.Uint32
 
-	once sync.Once
+	closeOnce, doneOnce sync.Once
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -33,7 +38,11 @@ var (
 )
 
 func newLink(mtu int) *link {
-	l := &link{queue: make(chan *stack.PacketBuffer, queueLength), done: make(chan struct{})}
+	l := &link{
+		queue:   make(chan *stack.PacketBuffer, queueLength),
+		closing: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
 	l.mtu.Store(uint32(mtu))
 	return l
 }
@@ -61,7 +70,7 @@ func (l *link) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
 		select {
 		case l.queue <- kept:
 			n++
-		case <-l.done:
+		case <-l.closing:
 			kept.DecRef()
 			return n, &tcpip.ErrClosedForSend{}
 		}
@@ -81,18 +90,14 @@ func fromWrite(pkt *stack.PacketBuffer) bool {
 	return false
 }
 
-// next waits for a packet; false once the link is shut.
+// next waits for a packet; false once the link is shut and the queue is empty.
 func (l *link) next() (*stack.PacketBuffer, bool) {
-	select {
-	case <-l.done:
-		return nil, false
-	default:
-	}
 	select {
 	case pkt := <-l.queue:
 		return pkt, true
 	case <-l.done:
-		return nil, false
+		pkt := l.poll()
+		return pkt, pkt != nil
 	}
 }
 
@@ -106,13 +111,13 @@ func (l *link) poll() *stack.PacketBuffer {
 	}
 }
 
-// shut wakes all who wait. What is queued stays until drain.
-func (l *link) shut() { l.once.Do(func() { close(l.done) }) }
+// release lets go those who wait for room in the queue.
+func (l *link) release() { l.closeOnce.Do(func() { close(l.closing) }) }
 
-func (l *link) drain() {
-	for pkt := l.poll(); pkt != nil; pkt = l.poll() {
-		pkt.DecRef()
-	}
+// shut ends the link.
+func (l *link) shut() {
+	l.release()
+	l.doneOnce.Do(func() { close(l.done) })
 }
 
 // DeliverNetworkPacket implements stack.NetworkDispatcher for the coalescer.

@@ -206,15 +206,16 @@ func (s *Stack) Write(frames []tun.Frame) (int, error) {
 	return taken, nil
 }
 
-// Close ends all connections and listeners, and makes Read return an error that
-// wraps os.ErrClosed. It waits for the stack's goroutines.
+// Close ends all connections and listeners. Read returns the resets of those
+// connections, and then an error that wraps os.ErrClosed. Close waits for the
+// stack's goroutines.
 func (s *Stack) Close() error {
 	s.closeOnce.Do(func() {
 		s.closed.Store(true)
-		s.link.shut()
+		s.link.release()
 		s.stack.Close()
 		s.stack.Wait()
-		s.link.drain()
+		s.link.shut()
 	})
 	return nil
 }

@@ -73,7 +73,7 @@ func (s *Stack) ping(ctx context.Context, addr netip.Addr) (time.Duration, error
 		case <-ready:
 		case <-ctx.Done():
 			return 0, ctx.Err()
-		case <-s.link.done:
+		case <-s.link.closing:
 			return 0, net.ErrClosed
 		}
 	}
