@@ -77,7 +77,7 @@ func (s *shard) ask(a ike.Ask) {
 	case ike.Admit:
 		admission, evict := s.node.peers.admit(q)
 		for _, sa := range evict {
-			terminate := ike.Terminate{SA: sa, Reason: "the peer came again and says it has no other (INITIAL_CONTACT)"}
+			terminate := ike.Terminate{SA: sa, Replaced: true, Reason: "the peer came again and says it has no other (INITIAL_CONTACT)"}
 			if other := s.node.engines.of(sa); other == s {
 				s.mine = append(s.mine, terminate)
 			} else {

@@ -16,7 +16,11 @@ func (e *Engine) terminate(t Terminate) {
 	if t.SA != 0 {
 		if s, ok := e.sas[message.SPI(t.SA)]; ok {
 			e.enter("terminate", s)
-			s.terminate(reason)
+			if t.Replaced {
+				s.replaced(reason)
+			} else {
+				s.terminate(reason)
+			}
 		}
 		return
 	}
@@ -43,6 +47,17 @@ func (s *ikeSA) terminate(reason string) {
 		}
 		s.close(reason, nil)
 	}
+}
+
+// replaced ends an SA in whose place the peer has another. The DELETE is for a peer
+// that did not mean this one, on another device of the same identity.
+func (s *ikeSA) replaced(reason string) {
+	if s.state != stateEstablished || s.pending != nil || s.active != nil {
+		s.close(reason, nil)
+		return
+	}
+	s.end(reason, nil)
+	s.lastRequest(&message.Delete{Protocol: suite.ProtocolIKE})
 }
 
 // deleteTask deletes the IKE SA and all its children (RFC 7296 §1.4.1).

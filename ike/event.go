@@ -26,11 +26,14 @@ type (
 		Encap      Path
 	}
 	// Terminate deletes IKE SAs at the peer and here: one, or those of a
-	// connection, or (both zero) all. Reason goes to the report.
+	// connection, or (both zero) all. Reason goes to the report. Replaced says that
+	// the peer has no use for the SA any more (RFC 7296 §2.4): its children go at once,
+	// not when the peer has agreed, so that nothing is sent on them.
 	Terminate struct {
 		SA         SAID
 		Connection string
 		Reason     string
+		Replaced   bool
 	}
 	// CloseChild deletes one child SA at the peer and here.
 	CloseChild struct{ Child ChildID }

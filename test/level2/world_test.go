@@ -253,3 +253,8 @@ func (e *end) warnings() []string {
 	}
 	return out
 }
+
+// addressOf is the outer address of one of many hosts.
+func addressOf(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+}
