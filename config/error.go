@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -217,10 +218,10 @@ func (p *problem) Error() string {
 
 // split returns what an error says and, apart, its hint.
 func split(err error) (reason, hint string) {
-	switch e := err.(type) {
-	case *problem:
-		return e.reason, e.hint
-	case *pki.CertError:
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p.reason, p.hint
+	}
+	if e, ok := errors.AsType[*pki.CertError](err); ok {
 		if e.Why == "" {
 			return e.What, e.Hint
 		}

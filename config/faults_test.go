@@ -107,8 +107,10 @@ func TestFaults(t *testing.T) {
 		"id is anybody":           {change(t, "hq.example.com", "%any"), "connection.branch.local.id", "stands for anybody"},
 		"id is a pattern":         {change(t, "hq.example.com", "*.example.com"), "connection.branch.local.id", "is a pattern"},
 		"cert with psk":           {change(t, `auth = "psk"`, "auth = \"psk\"\ncert = [\"x.pem\"]"), "connection.branch.local.cert", "no meaning"},
-		"conflict": {siteToSite + strings.ReplaceAll(siteToSite, "connection.branch", "connection.other"), "connection.other",
-			"is for the same peers as connection branch"},
+		"conflict": {
+			siteToSite + strings.ReplaceAll(siteToSite, "connection.branch", "connection.other"), "connection.other",
+			"is for the same peers as connection branch",
+		},
 		"syntax":           {change(t, `"192.0.2.2"`, `192.0.2.2`), "", "expected ',' or ']'"},
 		"syntax of header": {more("[pool.v4\n"), "", "close table name"},
 		"text unquoted":    {change(t, `"psk"`, "psk"), "", "text stands in quotes"},

@@ -40,8 +40,11 @@ func TestReport(t *testing.T) {
 		"bug":          {&martlet.Error{Code: "internal", What: "x"}, exitInternal, "martlet: x\n  code: internal\n"},
 		"interrupted":  {fmt.Errorf("x: %w", context.Canceled), exitInterrupted, "martlet: interrupted\n"},
 		"anything":     {errors.New("x"), exitInternal, "martlet: x\n  code: internal\n"},
-		"configuration": {config.Errors{{File: "f", Line: 1, Column: 2, Key: "k", Reason: "r", Hint: "h"}}, exitConfiguration,
-			"f:1:2: k: r (hint: h)\nmartlet: the configuration has 1 fault\n  hint: martlet config reference lists every key\n  code: configuration\n"},
+		"configuration": {
+			config.Errors{{File: "f", Line: 1, Column: 2, Key: "k", Reason: "r", Hint: "h"}},
+			exitConfiguration,
+			"f:1:2: k: r (hint: h)\nmartlet: the configuration has 1 fault\n  hint: martlet config reference lists every key\n  code: configuration\n",
+		},
 	} {
 		var b bytes.Buffer
 		if got := report(&b, tt.err); got != tt.exit {

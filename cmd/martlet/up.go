@@ -148,6 +148,7 @@ func (f *follower) take(ev martlet.Event) {
 		fmt.Fprintf(f.w, "  %-12s %s\n", ev.Stage, took(ev.Took))
 	case martlet.EventEstablished:
 		f.established = true
+	case martlet.EventWarning: // stands in the log
 	case martlet.EventDown:
 		if f.established {
 			f.down = &ev
