@@ -108,7 +108,7 @@ type Local struct {
 	// Credentials are tried in order for one whose kind the peer takes (design.md
 	// section 2: a gateway has RSA and ECDSA).
 	Credentials []*pki.Credential
-	// PKCS1 signs with RSA PKCS#1 v1.5 instead of PSS where RFC 7427 is used.
+	// PKCS1 signs with RSA PKCS#1 v1.5 instead of PSS in digital signatures (RFC 7427 §3).
 	PKCS1 bool
 }
 

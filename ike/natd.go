@@ -20,21 +20,22 @@ func natHash(spii, spir message.SPI, at netip.AddrPort) []byte {
 	return h[:]
 }
 
-// nowhere is the address that we claim to send from, so that the peer sees a NAT and
-// encapsulates in UDP, which is all that we do (design.md section 2). Another Martlet
-// recognizes it and knows that there is no real NAT.
-func nowhere(like netip.AddrPort) netip.AddrPort {
-	if like.Addr().Unmap().Is4() {
-		return netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+// fakedHash is what we say of our own address: the complement of the truth. Every peer
+// sees a NAT and encapsulates in UDP, which is all that we do (design.md section 2);
+// another Martlet can tell whether there is a real one.
+func fakedHash(spii, spir message.SPI, at netip.AddrPort) []byte {
+	h := natHash(spii, spir, at)
+	for i := range h {
+		h[i] = ^h[i]
 	}
-	return netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+	return h
 }
 
 // natDetection is our two notifies: the source wrong on purpose, the destination
 // true.
 func natDetection(spii, spir message.SPI, p Path) []message.Payload {
 	return []message.Payload{
-		notifyData(message.NATDetectionSourceIP, natHash(spii, spir, nowhere(p.Remote))),
+		notifyData(message.NATDetectionSourceIP, fakedHash(spii, spir, p.Local)),
 		notifyData(message.NATDetectionDestinationIP, natHash(spii, spir, p.Remote)),
 	}
 }
@@ -44,7 +45,7 @@ func natDetection(spii, spir message.SPI, p Path) []message.Payload {
 func detectNAT(ps []message.Payload, spii, spir message.SPI, p Path) (condition, bool) {
 	here := natHash(spii, spir, p.Local)
 	there := natHash(spii, spir, p.Remote)
-	faked := natHash(spii, spir, nowhere(p.Local))
+	faked := fakedHash(spii, spir, p.Remote)
 	var sources, destinations int
 	conds := condNATHere | condNATThere
 	for _, payload := range ps {

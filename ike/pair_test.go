@@ -92,6 +92,17 @@ func (h *host) handle(ev Event) {
 	}
 }
 
+// poke does something to the only SA of h that no event does, and what comes of it.
+func (h *host) poke(f func(s *ikeSA)) {
+	s := engineOf(h)
+	h.e.now, h.e.acts = h.w.now, nil
+	h.e.enter("poke", s)
+	f(s)
+	for _, a := range slices.Clone(h.e.acts) {
+		h.do(a)
+	}
+}
+
 func (h *host) do(a Action) {
 	w := h.w
 	switch a := a.(type) {

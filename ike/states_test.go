@@ -1,0 +1,269 @@
+package ike
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// situation is a host in one state, with the SA of its peer to make messages from.
+type situation struct {
+	w      *world
+	h, far *host
+	peer   *ikeSA // far's, with the keys if there are any
+	dueID  uint32 // of the peer's next request
+	ourID  uint32 // of our request that is outstanding, if one is
+}
+
+// situations are the states that an SA can be in, by name.
+func situations(t *testing.T, name string) situation {
+	t.Helper()
+	client, gateway := pskPair(t)
+	client.Liveness, gateway.Liveness = -1, -1
+	silent := func(*host, Send) int { return 0 }
+	switch name {
+	case "init-sent":
+		w, a, b := pair(t, client, gateway)
+		w.fate = silent
+		a.initiate("home", b)
+		return situation{w: w, h: a, far: b}
+	case "half-open":
+		w, a, b, _ := halfOpen(t, client, gateway)
+		return situation{w, b, a, engineOf(a), 1, 0}
+	case "auth-sent":
+		w, a, b, _ := halfOpen(t, client, gateway)
+		return situation{w, a, b, engineOf(b), 0, 1}
+	case "established-i":
+		w, a, b := up(t, client, gateway)
+		return situation{w, a, b, engineOf(b), 0, 0}
+	case "established-r":
+		w, a, b := up(t, client, gateway)
+		return situation{w, b, a, engineOf(a), 2, 0}
+	case "asking":
+		w, a, b := up(t, client, gateway)
+		w.fate = silent
+		a.poke((*ikeSA).check)
+		return situation{w, a, b, engineOf(b), 0, 2}
+	case "deleting":
+		w, a, b := up(t, client, gateway)
+		w.fate = silent
+		a.handle(Terminate{})
+		return situation{w, a, b, engineOf(b), 0, 2}
+	case "closed":
+		w, a, b := up(t, client, gateway)
+		peer := engineOf(a)
+		w.fate = silent
+		b.deliver(a, craft(t, peer, message.Informational, 2, 0, &message.Delete{Protocol: suite.ProtocolIKE}))
+		return situation{w, b, a, peer, 3, 0}
+	}
+	t.Fatal(name)
+	return situation{}
+}
+
+// reaction is what a message did: "drop" nothing, "answer" an answer and no more,
+// "end" an answer and the end of the SA, "gone" the end without an answer, "go on" the
+// end of our own request.
+func (x *situation) reaction(t *testing.T, raw []byte) string {
+	t.Helper()
+	s := x.h.e.first
+	before := s.state
+	pending := s.pending
+	sent, downs := len(x.h.sent), len(found[Down](x.h))
+	x.h.deliver(x.far, raw)
+	x.w.run(time.Millisecond)
+	answers := 0
+	for _, m := range x.h.sent[sent:] {
+		if h, err := message.ParseHeader(m.Data); err == nil && h.IsResponse() {
+			answers++
+		}
+	}
+	ended := len(found[Down](x.h)) > downs
+	if n := x.h.count(DropPanic); n != 0 {
+		return "panic"
+	}
+	if answers > 1 {
+		return "several answers"
+	}
+	switch {
+	case ended && answers == 1:
+		return "end"
+	case ended || s.gone:
+		return "gone"
+	case answers == 1:
+		return "answer"
+	case pending != nil && s.pending != pending:
+		return "go on"
+	case s.state != before:
+		return "another state"
+	}
+	return "drop"
+}
+
+// TestStateByMessage: each exchange type in each state, request and response, with the
+// ID that is due, an old one, and one ahead (security.md C1).
+func TestStateByMessage(t *testing.T) {
+	const table = `
+	                 IKE_SA_INIT  IKE_AUTH  CREATE_CHILD_SA  INFORMATIONAL  other
+	init-sent        drop         drop      drop             drop           drop
+	half-open        drop         end       drop             drop           drop
+	auth-sent        drop         drop      drop             drop           drop
+	established-i    drop         drop      answer           answer         drop
+	established-r    drop         drop      answer           answer         drop
+	asking           drop         drop      answer           answer         drop
+	deleting         drop         drop      answer           answer         drop
+	closed           drop         drop      drop             drop           drop`
+	// What a response to our outstanding request does; all others are dropped.
+	awaited := map[string]struct {
+		kind message.ExchangeType
+		does string
+	}{
+		"auth-sent": {message.IKEAuth, "gone"}, // it is empty
+		"asking":    {message.Informational, "go on"},
+		"deleting":  {message.Informational, "gone"},
+	}
+	cases := 0
+	for _, line := range strings.Split(strings.TrimSpace(table), "\n")[1:] {
+		words := strings.Fields(line)
+		name, reactions := words[0], words[1:]
+		kinds := []message.ExchangeType{34, 35, 36, 37, 38, 43, 44, 0, 33, 99, 255}
+		for i, kind := range kinds {
+			due := reactions[min(i, len(reactions)-1)]
+			for _, response := range []bool{false, true} {
+				for _, offset := range []int{0, -1, -2, 1, 7} {
+					want := "drop"
+					x := situations(t, name)
+					id, flags := x.dueID+uint32(offset), message.Flags(0)
+					if !response && offset == 0 {
+						want = due
+					}
+					if response {
+						flags = message.FlagResponse
+						id = x.ourID + uint32(offset)
+						if e, ok := awaited[name]; ok && offset == 0 && e.kind == kind {
+							want = e.does
+						}
+					}
+					if !response && offset == -1 && x.peer != nil && x.h.e.first.reply != nil && kind == x.h.e.first.replyExchange && kind != message.IKESAInit {
+						want = "answer" // the stored one
+					}
+					cases++
+					got := x.reaction(t, x.message(t, kind, id, flags))
+					if got != want {
+						t.Errorf("%s, %v, response %v, ID %+d: %s, want %s", name, kind, response, offset, got, want)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d cases", cases)
+}
+
+// message makes one that is complete for its exchange where that is possible.
+func (x *situation) message(t *testing.T, kind message.ExchangeType, id uint32, flags message.Flags) []byte {
+	var ps []message.Payload
+	if kind == message.CreateChildSA && flags == 0 {
+		ps = childPayloads(t, x.h == x.w.nodes[0])
+	}
+	if x.peer == nil || kind == message.IKESAInit {
+		// Not protected, with what is known of the SPIs.
+		s := x.h.e.first
+		if s.initiator {
+			flags |= message.FlagResponse
+		} else {
+			flags |= message.FlagInitiator
+		}
+		m := message.Message{Header: message.Header{SPIi: s.spii, SPIr: s.spir | 1, Exchange: kind, Flags: flags, MessageID: id}, Payloads: ps}
+		return m.Append(nil)
+	}
+	return craft(t, x.peer, kind, id, flags, ps...)
+}
+
+// childPayloads asks for a further child; toClient tells from which side.
+func childPayloads(t *testing.T, toClient bool) []message.Payload {
+	client, gateway := pskPair(t)
+	cfg := client.Children[0]
+	if toClient {
+		cfg = gateway.Children[0]
+	}
+	o := &childOffer{cfg: cfg, spi: 0x4711, proposals: cfg.Proposals, tsi: cfg.Local, tsr: cfg.Remote}
+	return o.payloads(&message.Nonce{Data: make([]byte, 32)})
+}
+
+// TestPayloadsOfExchanges: in each protected exchange each payload missing, twice, as
+// another type, in another order, and beside an unknown one that is critical or not.
+func TestPayloadsOfExchanges(t *testing.T) {
+	cases := 0
+	for _, c := range []struct {
+		state     string
+		kind      message.ExchangeType
+		payloads  func(t *testing.T, x *situation) []message.Payload
+		whole     string                         // the reaction to the complete message
+		missing   map[message.PayloadType]string // and without a payload; others do not matter
+		malformed string
+	}{
+		{
+			"half-open", message.IKEAuth,
+			func(t *testing.T, x *situation) []message.Payload { return authPayloads(t, x.far) }, "answer",
+			map[message.PayloadType]string{message.TypeIDi: "end", message.TypeAUTH: "end", message.TypeSA: "end", message.TypeTSi: "end", message.TypeTSr: "end"}, "end",
+		},
+		{
+			"established-r", message.CreateChildSA,
+			func(t *testing.T, _ *situation) []message.Payload { return childPayloads(t, false) }, "answer",
+			map[message.PayloadType]string{message.TypeSA: "end", message.TypeNonce: "end", message.TypeTSi: "end", message.TypeTSr: "end"}, "answer",
+		},
+		{
+			"established-i", message.CreateChildSA,
+			func(t *testing.T, _ *situation) []message.Payload { return childPayloads(t, true) }, "answer",
+			map[message.PayloadType]string{message.TypeSA: "end", message.TypeNonce: "end", message.TypeTSi: "end", message.TypeTSr: "end"}, "answer",
+		},
+		{
+			"established-i", message.Informational,
+			func(*testing.T, *situation) []message.Payload {
+				return []message.Payload{&message.Delete{Protocol: suite.ProtocolESP, SPIs: []uint32{1}}, notify(message.Cookie2)}
+			}, "answer", nil, "answer",
+		},
+	} {
+		try := func(what, want string, change func([]message.Payload) []message.Payload) {
+			t.Helper()
+			cases++
+			x := situations(t, c.state)
+			ps := change(c.payloads(t, &x))
+			if got := x.reaction(t, craft(t, x.peer, c.kind, x.dueID, 0, ps...)); got != want {
+				t.Errorf("%s, %v, %s: %s, want %s", c.state, c.kind, what, got, want)
+			}
+		}
+		x := situations(t, c.state)
+		whole := c.payloads(t, &x)
+		try("whole", c.whole, func(ps []message.Payload) []message.Payload { return ps })
+		try("reversed", c.whole, func(ps []message.Payload) []message.Payload { slices.Reverse(ps); return ps })
+		for i, p := range whole {
+			without := c.whole
+			if r, ok := c.missing[p.Type()]; ok {
+				without = r
+			}
+			name := fmt.Sprintf("%d %v", i, p.Type())
+			try("without "+name, without, func(ps []message.Payload) []message.Payload { return slices.Delete(ps, i, i+1) })
+			try("twice "+name, c.whole, func(ps []message.Payload) []message.Payload { return slices.Insert(ps, i, ps[i]) })
+			try("unknown type for "+name, without, func(ps []message.Payload) []message.Payload {
+				ps[i] = &message.Unknown{Number: 200, Body: []byte{1, 2, 3}}
+				return ps
+			})
+			try("IKEv1 type for "+name, without, func(ps []message.Payload) []message.Payload {
+				ps[i] = &message.Unknown{Number: 5, Body: []byte{1, 2, 3}}
+				return ps
+			})
+			try("critical before "+name, c.malformed, func(ps []message.Payload) []message.Payload {
+				return slices.Insert(ps, i, message.Payload(&message.Unknown{Number: 201, Critical: true}))
+			})
+			try("unknown before "+name, c.whole, func(ps []message.Payload) []message.Payload {
+				return slices.Insert(ps, i, message.Payload(&message.Unknown{Number: 201}))
+			})
+		}
+	}
+	t.Logf("%d cases", cases)
+}
