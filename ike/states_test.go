@@ -21,10 +21,15 @@ type situation struct {
 }
 
 // situations are the states that an SA can be in, by name.
-func situations(t *testing.T, name string) situation {
+func situations(t testing.TB, name string) situation {
 	t.Helper()
 	client, gateway := pskPair(t)
 	client.Liveness, gateway.Liveness = -1, -1
+	return situationOf(t, name, client, gateway)
+}
+
+func situationOf(t testing.TB, name string, client, gateway *Connection) situation {
+	t.Helper()
 	silent := func(*host, Send) int { return 0 }
 	switch name {
 	case "init-sent":

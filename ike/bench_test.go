@@ -1,0 +1,88 @@
+package ike
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"martlet/crypto/pki"
+)
+
+// benchmarkHandshake opens and forgets SAs, both ends counted.
+func benchmarkHandshake(b *testing.B, client, gateway *Connection) {
+	w, c, g := pair(b, client, gateway)
+	w.delay = 0
+	b.ReportAllocs()
+	for b.Loop() {
+		c.initiate("home", g)
+		for w.step(w.now) {
+		}
+		if len(g.installed) != 1 {
+			b.Fatal("not up")
+		}
+		for _, h := range []*host{c, g} {
+			h.e.unlink(h.e.last)
+			h.sent, h.reports, h.asked = nil, nil, nil
+			clear(h.installed)
+			clear(h.everSPI)
+		}
+		w.trace, w.wires = nil, nil
+	}
+}
+
+func BenchmarkHandshakePSK(b *testing.B) {
+	client, gateway := pskPair(b)
+	benchmarkHandshake(b, client, gateway)
+}
+
+func BenchmarkHandshakeECDSA(b *testing.B) {
+	client, gateway := certPair(b, pki.ECDSAP256, pki.ECDSAP256)
+	benchmarkHandshake(b, client, gateway)
+}
+
+// BenchmarkCookie is what an IKE_SA_INIT costs under load: no state, no key exchange.
+func BenchmarkCookie(b *testing.B) {
+	client, gateway := pskPair(b)
+	w, c, g := pair(b, client, gateway)
+	g.e.gate.cfg = HalfOpen{CookiePrefix: -1}
+	raw := initRequest(b, c, g, "home")
+	p := g.path(c, false)
+	b.ReportAllocs()
+	for b.Loop() {
+		g.e.Handle(w.now, Datagram{Path: p, Data: raw})
+	}
+}
+
+// BenchmarkIdleMemory tells what an idle SA with a child holds, both ends and the
+// test's own table of what is installed included.
+func BenchmarkIdleMemory(b *testing.B) {
+	client, gateway := pskPair(b)
+	const pairs = 500
+	for b.Loop() {
+		w, c, g := pair(b, client, gateway)
+		w.delay = 0
+		g.e.gate.cfg = HalfOpen{CookiePrefix: 1 << 20, CookieTotal: 1 << 20}
+		heap := func() uint64 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		before := heap()
+		for range pairs {
+			c.initiate("home", g)
+			for w.step(w.now) {
+			}
+			for _, h := range w.nodes {
+				h.sent, h.reports, h.asked = nil, nil, nil
+				clear(h.installed)
+				clear(h.everSPI)
+				clear(h.e.acts)
+			}
+			w.trace, w.wires = nil, nil
+		}
+		w.now = w.now.Add(time.Minute)
+		b.ReportMetric(float64(heap()-before)/pairs/2, "B/SA")
+		runtime.KeepAlive(w)
+	}
+}
