@@ -19,53 +19,10 @@ import (
 // that follow are the engine's.
 const StageResolve = "resolve"
 
-// attempt is one try to bring up a connection, and who waits for it. It is guarded
-// by Node.mu.
-type attempt struct {
-	child  string // the child that is waited for; empty: the first one
-	status ike.Status
-	done   chan struct{}
-	err    error
-	ended  bool
-}
-
-func (a *attempt) finish(child string, err *Error) {
-	if a.ended || a.child != "" && child != a.child {
-		return
-	}
-	a.ended = true
-	if err != nil {
-		a.err = err
-	}
-	close(a.done)
-}
-
-func (a *attempt) down(h ike.Down) {
-	if a.ended {
-		return
-	}
-	a.ended = true
-	if h.Err != nil {
-		a.err = h.Err
-	} else {
-		a.err = &Error{Code: ike.CodeTerminated, What: "the connection was closed", Why: h.Reason, Hint: "try again"}
-	}
-	close(a.done)
-}
-
-// attempt calls f with the current attempt at a connection, if there is one.
-func (n *Node) attempt(connection string, f func(*attempt)) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if a := n.attempts[connection]; a != nil {
-		f(a)
-	}
-}
-
 // Connect brings a connection up and returns when its first child SA carries traffic,
 // or with an *Error that says why not. The peer's addresses are tried in order. With
 // one connection configured, the name may be empty. A connection that is up already is a
-// success.
+// success; one that another caller is bringing up is waited for.
 func (n *Node) Connect(ctx context.Context, name string) error {
 	conn, err := n.connection(name)
 	if err != nil {
@@ -79,10 +36,13 @@ func (n *Node) Connect(ctx context.Context, name string) error {
 			Hint: fmt.Sprintf("set connection.%s.remote to the gateway's name or address", conn.Name),
 		}
 	}
-	for _, st := range n.engines.statuses() {
-		if st.Connection == conn.Name && st.State == "established" && len(st.Children) > 0 {
-			return nil
-		}
+	done, err := n.turn(ctx, conn.Name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if st, ok := n.established(conn.Name); ok && len(st.Children) > 0 {
+		return nil
 	}
 	start := time.Now()
 	remotes, err := resolve(ctx, conn)
@@ -105,7 +65,18 @@ func (n *Node) Connect(ctx context.Context, name string) error {
 	return errs[len(errs)-1]
 }
 
-// OpenChild opens a further child SA of a connection that is up, and waits for it.
+// established is the newest SA of a connection that is up.
+func (n *Node) established(connection string) (found ike.Status, ok bool) {
+	for _, st := range n.engines.statuses() {
+		if st.Connection == connection && st.State == "established" {
+			found, ok = st, true
+		}
+	}
+	return found, ok
+}
+
+// OpenChild opens a further child SA of a connection that is up, and waits for it. A
+// child that is up already is a success.
 func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 	conn, err := n.connection(connection)
 	if err != nil {
@@ -119,8 +90,25 @@ func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 			Hint: "name one of these",
 		}
 	}
-	return n.await(ctx, conn, child, func() error {
-		n.engines.everywhere(ike.Acquire{Connection: conn.Name, Child: child})
+	done, err := n.turn(ctx, conn.Name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	st, ok := n.established(conn.Name)
+	if !ok {
+		return &Error{
+			Code: ike.CodeNoConnection,
+			What: fmt.Sprintf("connection %q is not up, so that it can have no child %q", conn.Name, child),
+			Why:  "a further child is negotiated inside of an established IKE SA",
+			Hint: "connect first",
+		}
+	}
+	if slices.ContainsFunc(st.Children, func(c ike.ChildInfo) bool { return c.Name == child }) {
+		return nil
+	}
+	return n.await(ctx, conn, &attempt{child: child, sa: st.SA, begun: true}, func(*attempt) error {
+		n.engines.of(st.SA).post(ike.Acquire{Connection: conn.Name, Child: child})
 		return nil
 	})
 }
@@ -133,7 +121,7 @@ func (n *Node) Disconnect(connection string) {
 
 // try runs one attempt at one address.
 func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr) error {
-	return n.await(ctx, conn, "", func() error {
+	return n.await(ctx, conn, &attempt{}, func(a *attempt) error {
 		initiate, err := n.paths(conn, remote)
 		if err != nil {
 			return &Error{
@@ -143,40 +131,9 @@ func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Ad
 				Hint: "is the network up, and does it have a route for this family of addresses?",
 			}
 		}
-		n.engines.shards[0].post(initiate)
+		n.engines.shards[0].initiate(a, initiate)
 		return nil
 	})
-}
-
-// await registers an attempt, begins it, and waits for its end.
-func (n *Node) await(ctx context.Context, conn *config.Connection, child string, begin func() error) error {
-	n.mu.Lock()
-	if n.attempts[conn.Name] != nil {
-		n.mu.Unlock()
-		return fmt.Errorf("martlet: connection %q is being brought up already", conn.Name)
-	}
-	a := &attempt{child: child, done: make(chan struct{})}
-	n.attempts[conn.Name] = a
-	n.mu.Unlock()
-	defer func() {
-		n.mu.Lock()
-		delete(n.attempts, conn.Name)
-		n.mu.Unlock()
-	}()
-	if err := begin(); err != nil {
-		return err
-	}
-	select {
-	case <-a.done:
-		return a.err
-	case <-ctx.Done():
-		if child == "" {
-			n.engines.everywhere(ike.Terminate{Connection: conn.Name, Reason: "given up"})
-		}
-		return context.Cause(ctx)
-	case <-n.ctx.Done():
-		return net.ErrClosed
-	}
 }
 
 // connection finds a connection by name.

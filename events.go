@@ -2,7 +2,9 @@ package martlet
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -111,7 +113,6 @@ func (n *Node) report(what ike.Happening) {
 		n.log.Info("established", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote),
 			zap.Stringer("at", st.Path.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventEstablished, Connection: st.Connection, Peer: st.Remote.String()})
-		n.attempt(st.Connection, func(a *attempt) { a.status = st })
 	case ike.ChildUp:
 		c := h.Child
 		n.log.Info("child up", zap.String("conn", c.Connection), zap.String("child", c.Name),
@@ -119,7 +120,7 @@ func (n *Node) report(what ike.Happening) {
 		n.childUp(c)
 		n.events.send(Event{Time: now, Kind: EventChildUp, Connection: c.Connection, Child: c.Name,
 			Text: selectorsText(c.Local) + " === " + selectorsText(c.Remote)})
-		n.attempt(c.Connection, func(a *attempt) { a.finish(c.Name, nil) })
+		n.attempt(c.Connection, func(a *attempt) { a.up(c) })
 	case ike.ChildDown:
 		n.log.Info("child down", zap.String("conn", h.Connection), zap.String("child", h.Name), zap.String("reason", h.Reason))
 		n.childDown(h.Child)
@@ -127,7 +128,7 @@ func (n *Node) report(what ike.Happening) {
 	case ike.ChildFailed:
 		n.logError("child failed", h.Connection, h.Err)
 		n.events.send(Event{Time: now, Kind: EventChildFailed, Connection: h.Connection, Child: h.Name, Err: h.Err})
-		n.attempt(h.Connection, func(a *attempt) { a.finish(h.Name, h.Err) })
+		n.attempt(h.Connection, func(a *attempt) { a.failed(h) })
 	case ike.Down:
 		n.peers.leave(h.SA)
 		n.saDown(h)
@@ -137,9 +138,7 @@ func (n *Node) report(what ike.Happening) {
 			n.log.Info("down", zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))
 		}
 		n.events.send(Event{Time: now, Kind: EventDown, Connection: h.Connection, Peer: h.Peer.String(), Text: h.Reason, Err: h.Err})
-		if h.Initiator {
-			n.attempt(h.Connection, func(a *attempt) { a.down(h) })
-		}
+		n.attempt(h.Connection, func(a *attempt) { a.down(h) })
 	case ike.Warned:
 		n.log.Warn(h.Text, zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote))
 		n.events.send(Event{Time: now, Kind: EventWarning, Connection: h.Connection, Text: h.Text})
@@ -148,42 +147,66 @@ func (n *Node) report(what ike.Happening) {
 	}
 }
 
-// refused logs what was turned away at the door: the first of a kind in each second, so
-// that a flood does not fill the log.
+// refused logs what was turned away at the door, sparingly, so that a flood does not
+// fill the log. What any peer may meet on its way in is no warning.
 func (n *Node) refused(h ike.Refused) {
-	entry := n.log.Check(zap.WarnLevel, "refused: "+h.Reason.String())
-	if entry == nil || !n.limit.allow(h.Reason, time.Now()) {
+	level := zap.WarnLevel
+	switch h.Reason {
+	case ike.DropCookieRequired, ike.DropCookieInvalid, ike.DropInvalidKE:
+		level = zap.DebugLevel
+	}
+	what := "refused: " + h.Reason.String()
+	entry := n.log.Check(level, what)
+	if entry == nil || !n.limit.allow(h.Reason, h.Path.Remote.Addr(), time.Now()) {
 		return
 	}
-	fields := []zap.Field{zap.Stringer("at", h.Path.Remote), zap.Error(h.Err)}
-	entry.Write(fields...)
+	at := zap.Stringer("at", h.Path.Remote)
+	if err, ok := errors.AsType[*Error](h.Err); ok {
+		n.logError(what, "", err, at)
+		return
+	}
+	entry.Write(at, zap.Error(h.Err))
 }
 
 func (n *Node) logError(what, connection string, err *Error, more ...zap.Field) {
+	about := zap.Skip()
+	if connection != "" {
+		about = zap.String("conn", connection)
+	}
 	n.log.Warn(what, append([]zap.Field{
-		zap.String("conn", connection), zap.String("what", err.What), zap.String("why", err.Why),
+		about, zap.String("what", err.What), zap.String("why", err.Why),
 		zap.String("hint", err.Hint), zap.String("code", string(err.Code)),
 	}, more...)...)
 	if err.Detail != "" {
-		n.log.Info(fmt.Sprintf("%s: details\n%s", what, err.Detail), zap.String("conn", connection))
+		n.log.Info(fmt.Sprintf("%s: details\n%s", what, err.Detail), about)
 	}
 }
 
-// secondly lets one line of each kind through a second.
-type secondly struct {
+// sparing lets one line of each kind through a second, and of one that comes from the same
+// place again, as a repeated message does, one in ten.
+type sparing struct {
 	mu   sync.Mutex
-	last map[ike.Drop]time.Time
+	last map[ike.Drop]logged
 }
 
-func (s *secondly) allow(kind ike.Drop, now time.Time) bool {
+type logged struct {
+	at   time.Time
+	from netip.Addr
+}
+
+func (s *sparing) allow(kind ike.Drop, from netip.Addr, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.last == nil {
-		s.last = map[ike.Drop]time.Time{}
+		s.last = map[ike.Drop]logged{}
 	}
-	if now.Sub(s.last[kind]) < time.Second {
+	last, wait := s.last[kind], time.Second
+	if from == last.from {
+		wait = 10 * time.Second
+	}
+	if now.Sub(last.at) < wait {
 		return false
 	}
-	s.last[kind] = now
+	s.last[kind] = logged{now, from}
 	return true
 }

@@ -85,7 +85,7 @@ type Node struct {
 	peers   *registry
 	events  broadcaster
 	keylog  *keyLog
-	limit   secondly
+	limit   sparing
 	fitted  atomic.Bool // the device's MTU came from a child
 	started atomic.Bool
 	closing sync.Once
@@ -94,7 +94,8 @@ type Node struct {
 	tasks   sync.WaitGroup
 
 	mu       sync.Mutex
-	attempts map[string]*attempt // by connection: who waits for it
+	attempts map[string]*attempt      // by connection: who waits for it
+	turns    map[string]chan struct{} // by connection: full while somebody brings it up
 }
 
 // Start opens device and sockets and starts the engines. It returns at once; peers
@@ -120,7 +121,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	n.attempts = map[string]*attempt{}
+	n.attempts, n.turns = map[string]*attempt{}, map[string]chan struct{}{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
