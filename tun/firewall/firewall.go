@@ -46,8 +46,9 @@ type Rules struct {
 	// IsolateClients drops what would be forwarded from Device to Device.
 	IsolateClients bool
 	// Masquerade are inner sources that get the host's address when they leave by
-	// another interface. They get ports from 10000 up, so that no client can take the
-	// place of an outer connection of ours (CVE-2021-3773).
+	// another interface. They get ports at random and never one of Ports, so that no
+	// client can take the place of an outer connection of ours, or guess that of
+	// another client (CVE-2021-3773).
 	Masquerade []netip.Prefix
 	// ClampMSS is the MTU of the tunnel in octets: TCP connections that are
 	// forwarded into or out of Device announce at most the segments that fit.

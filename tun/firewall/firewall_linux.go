@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,7 @@ func (f *firewall) Set(r Rules) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	conn, err := nftables.New()
+	conn, err := connect()
 	if err != nil {
 		return failed("open nftables", err)
 	}
@@ -89,7 +90,7 @@ func (f *firewall) Clear() error {
 	if len(f.tables) == 0 {
 		return nil
 	}
-	conn, err := nftables.New()
+	conn, err := connect()
 	if err != nil {
 		return failed("open nftables", err)
 	}
@@ -109,7 +110,7 @@ func Recover(log *zap.Logger) error {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	conn, err := nftables.New()
+	conn, err := connect()
 	if err != nil {
 		return failed("open nftables", err)
 	}
@@ -137,6 +138,14 @@ func Recover(log *zap.Logger) error {
 		return failed("remove tables", err)
 	}
 	return nil
+}
+
+// connect makes room for a large table: a transaction is sent as a whole, and
+// each of its parts is acknowledged.
+func connect() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(4<<20), c.SetReadBuffer(4<<20))
+	}))
 }
 
 func (t table) kernel() *nftables.Table {
@@ -170,6 +179,12 @@ var hooks = map[string]*nftables.ChainHook{
 	"forward":     nftables.ChainHookForward,
 }
 
+// The numbers of layer 4.
+const (
+	tcp = 6
+	udp = 17
+)
+
 // arpInput is NF_ARP_IN of linux/netfilter_arp.h.
 var arpInput = nftables.ChainHookRef(0)
 
@@ -178,6 +193,8 @@ var hookPriorities = map[string]*nftables.ChainPriority{
 	"mangle": nftables.ChainPriorityMangle,
 	"filter": nftables.ChainPriorityFilter,
 	"srcnat": nftables.ChainPriorityNATSource,
+
+	"srcnat + 10": nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource + 10),
 }
 
 // compile turns a clause into the kernel's expressions. Register 1 carries the
@@ -215,8 +232,10 @@ func compile(c clause) []expr.Any {
 		return append(layer4(udp),
 			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
-	case protocol:
-		return layer4(byte(c))
+	case udpSource:
+		return append(layer4(udp),
+			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
 	case mark:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg}, equal(false, native(uint32(c)))}
 	case connMark:
@@ -250,14 +269,7 @@ func compile(c clause) []expr.Any {
 			&expr.Exthdr{SourceRegister: reg, Type: maxseg, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
 		}
 	case masquerade:
-		if !c.ports {
-			return []expr.Any{&expr.Masq{}}
-		}
-		return []expr.Any{
-			&expr.Immediate{Register: reg, Data: binary.BigEndian.AppendUint16(nil, firstPort)},
-			&expr.Immediate{Register: reg + 1, Data: binary.BigEndian.AppendUint16(nil, lastPort)},
-			&expr.Masq{ToPorts: true, RegProtoMin: reg, RegProtoMax: reg + 1},
-		}
+		return []expr.Any{&expr.Masq{FullyRandom: true}}
 	case drop:
 		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
 	}

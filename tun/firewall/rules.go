@@ -39,8 +39,8 @@ type (
 		destination bool
 		not         bool
 	}
-	udpPort    uint16
-	protocol   byte // of layer 4
+	udpPort    uint16 // of the destination
+	udpSource  uint16
 	mark       uint32
 	connMark   uint32
 	setMark    uint32
@@ -48,19 +48,8 @@ type (
 	synOnly    struct{}
 	family     byte // 4 or 6
 	segment    uint16
-	masquerade struct{ ports bool }
+	masquerade struct{}
 	drop       struct{}
-)
-
-// The ports that masqueraded connections get.
-const (
-	firstPort = 10000
-	lastPort  = 65535
-)
-
-const (
-	tcp = 6
-	udp = 17
 )
 
 func (c iface) String() string {
@@ -99,30 +88,19 @@ func (c addressType) String() string {
 	return fmt.Sprintf("fib %s type %slocal", side, not)
 }
 
-func (c udpPort) String() string  { return fmt.Sprintf("udp dport %d", uint16(c)) }
-func (c mark) String() string     { return fmt.Sprintf("meta mark 0x%08x", uint32(c)) }
-func (c connMark) String() string { return fmt.Sprintf("ct mark 0x%08x", uint32(c)) }
-func (c setMark) String() string  { return fmt.Sprintf("meta mark set 0x%08x", uint32(c)) }
-func (c setConn) String() string  { return fmt.Sprintf("ct mark set 0x%08x", uint32(c)) }
-func (synOnly) String() string    { return "tcp flags syn / syn,rst" }
-func (c segment) String() string  { return fmt.Sprintf("tcp option maxseg size set %d", uint16(c)) }
-func (drop) String() string       { return "drop" }
+func (c udpPort) String() string   { return fmt.Sprintf("udp dport %d", uint16(c)) }
+func (c udpSource) String() string { return fmt.Sprintf("udp sport %d", uint16(c)) }
+func (c mark) String() string      { return fmt.Sprintf("meta mark 0x%08x", uint32(c)) }
+func (c connMark) String() string  { return fmt.Sprintf("ct mark 0x%08x", uint32(c)) }
+func (c setMark) String() string   { return fmt.Sprintf("meta mark set 0x%08x", uint32(c)) }
+func (c setConn) String() string   { return fmt.Sprintf("ct mark set 0x%08x", uint32(c)) }
+func (synOnly) String() string     { return "tcp flags syn / syn,rst" }
+func (c segment) String() string   { return fmt.Sprintf("tcp option maxseg size set %d", uint16(c)) }
+func (drop) String() string        { return "drop" }
 
 func (c family) String() string { return fmt.Sprintf("meta nfproto ipv%d", byte(c)) }
 
-func (c protocol) String() string {
-	if c == tcp {
-		return "meta l4proto tcp"
-	}
-	return "meta l4proto udp"
-}
-
-func (c masquerade) String() string {
-	if c.ports {
-		return fmt.Sprintf("masquerade to :%d-%d", firstPort, lastPort)
-	}
-	return "masquerade"
-}
+func (masquerade) String() string { return "masquerade fully-random" }
 
 func (r rule) String() string {
 	words := make([]string, len(r))
@@ -190,15 +168,20 @@ func (r Rules) chains() []chain {
 
 	nat := chain{name: "masquerade", kind: "nat", hook: "postrouting", priority: "srcnat"}
 	for _, p := range r.Masquerade {
-		from := address{prefix: p}
-		nat.rules = append(nat.rules,
-			rule{inside, toOutside, from, protocol(tcp), masquerade{ports: true}},
-			rule{inside, toOutside, from, protocol(udp), masquerade{ports: true}},
-			rule{inside, toOutside, from, masquerade{}})
+		nat.rules = append(nat.rules, rule{inside, toOutside, address{prefix: p}, masquerade{}})
+	}
+	// Chance may still give a connection one of our ports. It is not confirmed
+	// before the last chain: dropped here, it has never been, and the next packet
+	// gets another port.
+	guard := chain{name: "guard", kind: "filter", hook: "postrouting", priority: "srcnat + 10"}
+	if len(r.Masquerade) > 0 {
+		for _, p := range r.Ports {
+			guard.rules = append(guard.rules, rule{inside, udpSource(p), addressType{}, drop{}})
+		}
 	}
 
 	var out []chain
-	for _, c := range []chain{protect, restore, save, forward, nat} {
+	for _, c := range []chain{protect, restore, save, forward, nat, guard} {
 		if len(c.rules) > 0 {
 			out = append(out, c)
 		}

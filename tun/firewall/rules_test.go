@@ -57,12 +57,14 @@ const gatewayTable = `table inet martlet-martlet0 {
 
 	chain masquerade {
 		type nat hook postrouting priority srcnat; policy accept;
-		iifname "martlet0" oifname != "martlet0" ip saddr 10.9.0.0/24 meta l4proto tcp masquerade to :10000-65535
-		iifname "martlet0" oifname != "martlet0" ip saddr 10.9.0.0/24 meta l4proto udp masquerade to :10000-65535
-		iifname "martlet0" oifname != "martlet0" ip saddr 10.9.0.0/24 masquerade
-		iifname "martlet0" oifname != "martlet0" ip6 saddr fd00:9::/64 meta l4proto tcp masquerade to :10000-65535
-		iifname "martlet0" oifname != "martlet0" ip6 saddr fd00:9::/64 meta l4proto udp masquerade to :10000-65535
-		iifname "martlet0" oifname != "martlet0" ip6 saddr fd00:9::/64 masquerade
+		iifname "martlet0" oifname != "martlet0" ip saddr 10.9.0.0/24 masquerade fully-random
+		iifname "martlet0" oifname != "martlet0" ip6 saddr fd00:9::/64 masquerade fully-random
+	}
+
+	chain guard {
+		type filter hook postrouting priority srcnat + 10; policy accept;
+		iifname "martlet0" udp sport 500 fib saddr type local drop
+		iifname "martlet0" udp sport 4500 fib saddr type local drop
 	}
 }
 table arp martlet-martlet0 {
