@@ -170,6 +170,9 @@ func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
 		case done.Err != nil:
 			t.giveUp(s, errHost(done.Err))
 			return
+		case slices.Contains(s.early, a.spiOut):
+			t.giveUp(s, errChildDeleted(a))
+			return
 		}
 		t.offer = nil
 		s.install(c, a)

@@ -15,11 +15,9 @@ type admission struct {
 	child    *childRequest
 	config   *message.Config
 	id       *message.ID // ours
-	proof    proof
 	answer   *childAnswer
 	num      uint8 // of the proposal chosen for the child
 	refused  *Error
-	noLease  bool
 	initial  bool
 	wantIPv4 bool
 	wantIPv6 bool

@@ -135,6 +135,10 @@ func (t *createTask) response(s *ikeSA, ps []message.Payload) {
 
 // finish puts the child into service.
 func (t *createTask) finish(s *ikeSA, a *childAnswer, shared, nr []byte) {
+	if slices.Contains(s.early, a.spiOut) {
+		t.fail(s, errChildDeleted(a))
+		return
+	}
 	c, err := s.keyedChild(a, true, shared, t.ni, nr)
 	if err != nil {
 		t.fail(s, err)

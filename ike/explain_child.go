@@ -108,6 +108,13 @@ func errChildRefused(s *ikeSA, o *childOffer, n *message.Notify) *Error {
 	return err
 }
 
+func errChildDeleted(a *childAnswer) *Error {
+	return &Error{
+		Code: CodeRefused, Remote: true, What: "the peer closed the child " + a.cfg.Name + " while it was opened",
+		Why: "its DELETE came before the child was in service here", Hint: "open it again",
+	}
+}
+
 func errNoAddress(s *ikeSA) *Error {
 	var asked []string
 	if s.conn.RequestIPv4 {

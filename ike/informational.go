@@ -31,7 +31,10 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 			continue
 		}
 		for _, spi := range d.SPIs {
-			if c := s.childByOut(spi); c != nil && !slices.Contains(gone, c) {
+			switch c := s.childByOut(spi); {
+			case c == nil:
+				s.deletedEarly(spi)
+			case !slices.Contains(gone, c):
 				gone = append(gone, c)
 			}
 		}
@@ -59,6 +62,14 @@ func (s *ikeSA) peerDeleted(gone []*child) {
 		return
 	}
 	s.respond(d)
+}
+
+// deletedEarly notes that the peer deleted a child of which we do not know yet: the
+// answer that opens it is late, or waits for the host.
+func (s *ikeSA) deletedEarly(spi uint32) {
+	if _, ok := s.active.(childOfferer); ok && len(s.early) < maxEarlyDeletes {
+		s.early = append(s.early, spi)
+	}
 }
 
 // childByOut finds a child by the SPI that the peer receives on.

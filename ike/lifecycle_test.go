@@ -306,3 +306,80 @@ func TestHints(t *testing.T) {
 	}
 	agree(t, a, b, 1)
 }
+
+// TestDeletedBeforeAnswered: the answer that opens a child is lost, the responder
+// closes the child, and then the repeated answer comes.
+func TestDeletedBeforeAnswered(t *testing.T) {
+	client, gateway := pskPair(t)
+	client.Children = append(client.Children, &ChildConfig{Name: "dmz", OnRequest: true, Proposals: espProposals(t, "aes256gcm16"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.2.0.0/16")})
+	w, a, b := up(t, client, gateway)
+	loseOnce(w, true)
+	a.handle(Acquire{"home", "dmz"})
+	w.run(100 * time.Millisecond)
+	for _, c := range b.established()[0].Children[1:] {
+		b.handle(CloseChild{c.ID})
+	}
+	w.run(5 * time.Second)
+	agree(t, a, b, 1)
+	if f := found[ChildFailed](a); len(f) != 1 || f[0].Err.Code != CodeRefused {
+		t.Errorf("reports %+v", f)
+	}
+	if n := len(a.e.inbound); n != 1 {
+		t.Errorf("%d SPIs reserved, want 1", n)
+	}
+	// The same while the host of the client is being configured.
+	w, a, b = pair(t, client, gateway)
+	a.mute = true
+	a.initiate("home", b)
+	w.run(100 * time.Millisecond)
+	b.handle(CloseChild{b.onlyChild().ID})
+	w.run(100 * time.Millisecond)
+	a.mute = false
+	for id := range a.e.asks {
+		a.handle(Answer{ID: id, Value: Configured{}})
+	}
+	w.run(time.Minute)
+	if c := a.downCode(); c != CodeRefused {
+		t.Errorf("code %s", c)
+	}
+	w.run(time.Minute)
+	empty(t, a, b)
+}
+
+// TestAcquireCrossesTerminate: a child whose group takes long is not asked for any more
+// when the SA is being deleted.
+func TestAcquireCrossesTerminate(t *testing.T) {
+	client, gateway := pskPair(t)
+	client.Children = append(client.Children, &ChildConfig{Name: "dmz", OnRequest: true, Proposals: espProposals(t, "aes256gcm16-modp3072"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.2.0.0/16")})
+	for _, first := range []string{"question", "answer"} {
+		w, a, b := up(t, client, gateway)
+		b.sent = nil
+		a.handle(Acquire{"home", "dmz"})
+		if first == "answer" {
+			w.run(15 * time.Millisecond) // the request is with the gateway, which computes
+		}
+		a.handle(Terminate{})
+		w.run(time.Minute)
+		if n := len(sentOf(b, message.CreateChildSA, true)); first == "question" && n != 0 {
+			t.Error("a child was asked for on the way out")
+		}
+		empty(t, a, b)
+	}
+	// And the responder's side: its own computation ends after its own Terminate.
+	w, a, b := up(t, client, gateway)
+	b.mute = true
+	a.handle(Acquire{"home", "dmz"})
+	w.run(100 * time.Millisecond)
+	b.handle(Terminate{})
+	b.mute = false
+	for id, waits := range b.e.asks {
+		_ = waits
+		for _, q := range b.asked {
+			if work, ok := q.(Work); ok {
+				b.handle(Answer{ID: id, Value: work.Run()})
+			}
+		}
+	}
+	w.run(5 * time.Minute)
+	empty(t, a, b)
+}

@@ -96,6 +96,7 @@ type ikeSA struct {
 	active   task
 	asks     []AskID
 	children []*child
+	early    []uint32 // SPIs that the peer deleted while a child is being opened
 
 	deadlines [deadlines]time.Time
 	due       time.Time

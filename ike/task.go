@@ -53,6 +53,7 @@ func (s *ikeSA) enqueue(t task) {
 // done ends the active task and starts the next.
 func (s *ikeSA) done() {
 	s.active = nil
+	s.early = nil
 	s.startNext()
 }
 
