@@ -109,13 +109,13 @@ func TestOpenWithoutRight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "martlet-tun-") // that of t.TempDir is not for others
+	dir, err := os.MkdirTemp("", "martlet-tun-") //nolint:usetesting // the folder of t.TempDir is closed to others
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
 	program := dir + "/program"
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(program, binary, 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(program, binary, 0o755)); err != nil { //nolint:gosec // another user shall run it
 		t.Fatal(err)
 	}
 	child := exec.Command(program, "-test.run=^TestOpenWithoutRight$")

@@ -40,7 +40,6 @@ func (c *streamConn) Close() error {
 type packetConn struct {
 	*gonet.UDPConn
 	closed atomic.Bool
-	dual   bool // an IPv6 socket that takes IPv4 too
 }
 
 func (c *packetConn) Read(b []byte) (int, error) {
@@ -106,7 +105,7 @@ func (l *listener) Close() error {
 
 // opError replaces the inner error of a *net.OpError by that of package net.
 func opError(err error, closed *atomic.Bool) error {
-	if err == nil || err == io.EOF && !closed.Load() {
+	if err == nil || errors.Is(err, io.EOF) && !closed.Load() {
 		return err
 	}
 	var op *net.OpError
@@ -125,8 +124,11 @@ func opError(err error, closed *atomic.Bool) error {
 // plain finds the error of package net that a text of gVisor stands for: its
 // adapters keep only the text.
 func plain(err error) error {
-	var op *net.OpError
-	for errors.As(err, &op) && op.Err != nil && op.Err != err {
+	for {
+		op, ok := errors.AsType[*net.OpError](err)
+		if !ok || op.Err == nil {
+			break
+		}
 		err = op.Err
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {

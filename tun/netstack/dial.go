@@ -13,7 +13,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
 // DialContext connects from inside the stack. The network is tcp, tcp4, tcp6,
@@ -182,7 +181,7 @@ func (s *Stack) ListenPacket(local netip.AddrPort) (net.PacketConn, error) {
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(local), Err: plain(err)}
 	}
-	return &packetConn{UDPConn: c, dual: networkOf(local.Addr().Unmap()) == ipv6.ProtocolNumber}, nil
+	return &packetConn{UDPConn: c}, nil
 }
 
 // bindable refuses the addresses of others, which gVisor would listen on.

@@ -30,13 +30,13 @@ var (
 	serverAddrs = []netip.Addr{netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd00:9::1")}
 )
 
-// pair is two stacks joined back to back. carry, if not nil, sees each packet
+// pair is two stacks of MTU 1400 joined back to back. carry, if not nil, sees each packet
 // and says whether it goes on.
-func pair(t testing.TB, mtu int, carry func(fromClient bool, packet []byte) bool) (client, server *Stack) {
+func pair(t testing.TB, carry func(fromClient bool, packet []byte) bool) (client, server *Stack) {
 	t.Helper()
 	var wg sync.WaitGroup
-	make := func(addrs []netip.Addr) *Stack {
-		s, err := New(mtu)
+	build := func(addrs []netip.Addr) *Stack {
+		s, err := New(1400)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func pair(t testing.TB, mtu int, carry func(fromClient bool, packet []byte) bool
 		}
 		return s
 	}
-	client, server = make(clientAddrs), make(serverAddrs)
+	client, server = build(clientAddrs), build(serverAddrs)
 	wg.Go(func() { pump(t, client, server, carry, true) })
 	wg.Go(func() { pump(t, server, client, carry, false) })
 	t.Cleanup(func() {
@@ -128,7 +128,7 @@ func echo(c net.Conn) { io.Copy(c, c) }
 func TestStreamEcho(t *testing.T) {
 	for host, size := range map[string]int64{"10.9.0.1": 64 << 20, "fd00:9::1": 16 << 20} {
 		t.Run(host, func(t *testing.T) {
-			client, server := pair(t, 1400, nil)
+			client, server := pair(t, nil)
 			at := listen(t, server, net.JoinHostPort(host, "0"), echo)
 			c := dial(t, client, "tcp", at.String())
 			sent, got := sha256.New(), sha256.New()
@@ -156,7 +156,7 @@ func TestStreamWithLoss(t *testing.T) {
 	const size = 1 << 20
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(1, 2))
-	client, server := pair(t, 1400, func(bool, []byte) bool {
+	client, server := pair(t, func(bool, []byte) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return random.IntN(100) >= 1
@@ -175,7 +175,7 @@ func TestStreamWithLoss(t *testing.T) {
 }
 
 func TestDatagrams(t *testing.T) {
-	client, server := pair(t, 1400, nil)
+	client, server := pair(t, nil)
 	// One socket for both families.
 	conn, err := server.ListenPacket(netip.MustParseAddrPort("[::]:53"))
 	if err != nil {
@@ -239,7 +239,7 @@ func TestDatagrams(t *testing.T) {
 }
 
 func TestPing(t *testing.T) {
-	client, _ := pair(t, 1400, nil)
+	client, _ := pair(t, nil)
 	for _, a := range serverAddrs {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		if rtt, err := client.Ping(ctx, a); err != nil || rtt <= 0 {
@@ -255,7 +255,7 @@ func TestPing(t *testing.T) {
 }
 
 func TestDialErrors(t *testing.T) {
-	client, server := pair(t, 1400, func(_ bool, p []byte) bool { return !silent(p) })
+	client, server := pair(t, func(_ bool, p []byte) bool { return !silent(p) })
 	at := listen(t, server, "10.9.0.1:80", echo)
 	if at.Port() != 80 {
 		t.Errorf("listens on %s", at)
@@ -307,7 +307,7 @@ func TestDialErrors(t *testing.T) {
 func silent(p []byte) bool { return p[0]>>4 == 4 && bytes.Equal(p[16:20], []byte{10, 9, 0, 99}) }
 
 func TestReset(t *testing.T) {
-	client, server := pair(t, 1400, nil)
+	client, server := pair(t, nil)
 	at := listen(t, server, "10.9.0.1:0", func(c net.Conn) {
 		io.ReadFull(c, make([]byte, 1)) // leaves the rest unread, so that Close resets
 	})
@@ -324,7 +324,7 @@ func TestReset(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	client, server := pair(t, 1400, func(_ bool, p []byte) bool { return !silent(p) })
+	client, server := pair(t, func(_ bool, p []byte) bool { return !silent(p) })
 	at := listen(t, server, "10.9.0.1:0", echo)
 	c := dial(t, client, "tcp", at.String())
 
@@ -479,7 +479,7 @@ func FuzzWrite(f *testing.F) {
 }
 
 func TestAddresses(t *testing.T) {
-	client, server := pair(t, 1400, nil)
+	client, server := pair(t, nil)
 	if err := client.SetAddresses([]netip.Prefix{netip.MustParsePrefix("10.9.0.7/24"), netip.MustParsePrefix("fd00:9::2/128")}); err != nil {
 		t.Fatal(err)
 	}
@@ -509,7 +509,7 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestMTU(t *testing.T) {
-	client, server := pair(t, 1400, nil) // pump checks the lengths
+	client, server := pair(t, nil) // pump checks the lengths
 	if err := client.SetMTU(1280); err != nil {
 		t.Fatal(err)
 	}
@@ -533,7 +533,7 @@ func TestMTU(t *testing.T) {
 }
 
 func BenchmarkStream(b *testing.B) {
-	client, server := pair(b, 1400, nil)
+	client, server := pair(b, nil)
 	at := listen(b, server, "10.9.0.1:0", func(c net.Conn) { io.Copy(io.Discard, c) })
 	c := dial(b, client, "tcp", at.String())
 	buf := make([]byte, 1<<20)

@@ -22,7 +22,7 @@ func TestGateway(t *testing.T) {
 			return os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte("1"), 0)
 		})
 	}
-	device := host.open("martlet0")
+	device := host.open()
 	router, fw := New(t.TempDir(), nil), firewall.New(nil)
 	rules := firewall.Rules{
 		Device: "martlet0", Mark: DefaultMark, RestoreMark: true, Ports: []uint16{500, 4500},
@@ -98,7 +98,7 @@ func TestGateway(t *testing.T) {
 // those that a client's low port can be replaced by are ours.
 func TestGatewayPortsAreNotGiven(t *testing.T) {
 	host, peer := network(t)
-	device := host.open("martlet0")
+	device := host.open()
 	router, fw := New(t.TempDir(), nil), firewall.New(nil)
 	rules := firewall.Rules{Device: "martlet0", Masquerade: gateway().Routes}
 	for port := range uint16(512) {

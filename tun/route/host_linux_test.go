@@ -121,11 +121,11 @@ func (n *testNamespace) snapshot() map[string]string {
 	return out
 }
 
-func (n *testNamespace) open(name string) tun.Device {
+func (n *testNamespace) open() tun.Device {
 	n.t.Helper()
 	var device tun.Device
 	n.do(func() (err error) {
-		device, err = tun.Open(name, 1400)
+		device, err = tun.Open("martlet0", 1400)
 		return err
 	})
 	n.t.Cleanup(func() { device.Close() })
@@ -184,7 +184,7 @@ func (n *testNamespace) socket(local string, mark uint32) *net.UDPConn {
 
 func TestCloseLeavesNothing(t *testing.T) {
 	host, _ := network(t)
-	device := host.open("martlet0")
+	device := host.open()
 	host.ip("link set martlet0 up") // as it gets a link-local address, or not
 	host.ip("link set martlet0 down")
 	host.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/eth0/forwarding", []byte("1"), 0) })
@@ -316,7 +316,7 @@ func TestRecoverWithoutState(t *testing.T) {
 	host := newNamespace(t)
 	before := host.snapshot()
 	dir := t.TempDir()
-	device := host.open("martlet0")
+	device := host.open()
 	killed := New(dir, nil).(*router)
 	host.do(func() error { return killed.Set(warrior()) })
 	device.Close()
@@ -342,7 +342,7 @@ func TestRecoverWithoutState(t *testing.T) {
 
 func TestSecondRouterOfOneDevice(t *testing.T) {
 	host := newNamespace(t)
-	host.open("martlet0")
+	host.open()
 	dir := t.TempDir()
 	first, second := New(dir, nil), New(dir, nil)
 	host.do(func() error { return first.Set(warrior()) })

@@ -224,15 +224,6 @@ const (
 	forward6   = "net/ipv6/conf/all/forwarding"
 )
 
-// sysctlKeys are those whose values plan wants among its facts.
-func sysctlKeys(device string, interfaces []string) []string {
-	keys := []string{validMark, forward4, redirects4, forward6, generation(device)}
-	for _, name := range interfaces {
-		keys = append(keys, "net/ipv4/conf/"+name+"/forwarding", "net/ipv6/conf/"+name+"/forwarding", "net/ipv6/conf/"+name+"/accept_ra")
-	}
-	return keys
-}
-
 // generation is the switch for link-local addresses of an interface: a TUN needs
 // none, and with one the kernel sends router solicitations into the tunnel.
 func generation(device string) string { return "net/ipv6/conf/" + device + "/addr_gen_mode" }

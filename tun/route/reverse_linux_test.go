@@ -31,7 +31,7 @@ func TestReversePathCheck(t *testing.T) {
 			}
 			// A route as a hostile DHCP server would add it (CVE-2024-3661).
 			host.ip("route add 203.0.113.0/25 via 192.0.2.1")
-			device := host.open("martlet0")
+			device := host.open()
 			router, fw := New(t.TempDir(), nil), firewall.New(nil)
 			rules := firewall.Rules{Device: "martlet0", Mark: DefaultMark, RestoreMark: true, Ports: []uint16{4500}, ProtectAddresses: warrior().Addresses}
 			host.do(func() error { return errors.Join(router.Set(warrior()), fw.Set(rules)) })
@@ -83,7 +83,7 @@ func TestReversePathCheck(t *testing.T) {
 // CVE-2019-14899: the virtual address is not to be had from the outer link.
 func TestVirtualAddressFromOutside(t *testing.T) {
 	host, peer := network(t)
-	host.open("martlet0")
+	host.open()
 	router, fw := New(t.TempDir(), nil), firewall.New(nil)
 	c := warrior()
 	c.Routes = prefixes("10.9.0.0/16", "fd00:9::/48")

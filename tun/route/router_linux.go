@@ -106,6 +106,15 @@ func union(a, b state) state {
 	return out
 }
 
+// sysctlKeys are those whose values plan wants among its facts.
+func sysctlKeys(device string, interfaces []string) []string {
+	keys := []string{validMark, forward4, redirects4, forward6, generation(device)}
+	for _, name := range interfaces {
+		keys = append(keys, "net/ipv4/conf/"+name+"/forwarding", "net/ipv6/conf/"+name+"/forwarding", "net/ipv6/conf/"+name+"/accept_ra")
+	}
+	return keys
+}
+
 // gather finds out what plan must know.
 func gather(device string, others []setting) facts {
 	f := facts{Sysctl: map[string]string{}, Others: others}
