@@ -245,6 +245,9 @@ func (h *host) rules() firewall.Rules {
 	}
 	if h.serve {
 		r.Ports = []uint16{h.config.Node.IKEPort, h.config.Node.NATPort}
+		if len(h.config.Pools) > 0 {
+			r.OuterAddresses = slices.DeleteFunc(slices.Clone(h.config.Node.Listen), netip.Addr.IsUnspecified)
+		}
 	}
 	for _, conn := range h.config.Connections {
 		if conn.PeerToPeer {
