@@ -113,8 +113,9 @@ func telling(e *Error) int {
 		return 0
 	case CodeIdentity:
 		return 1
+	default:
+		return 2
 	}
-	return 2
 }
 
 // serves tells whether a connection may answer as the identity that the peer wants.

@@ -98,7 +98,7 @@ func (*pskProof) check(s *ikeSA, remote *Remote, p *peerProof) *Error {
 	case !remote.ID.Match(p.id):
 		return errIdentity(s, p.id, remote.ID)
 	case !VerifyPSKAuth(s.prf, remote.PSK, p.octets, p.auth.Data):
-		return errPSK(s, p.id)
+		return errPSK(p.id)
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ func (*certProof) check(s *ikeSA, remote *Remote, p *peerProof) *Error {
 		AllowWeakRSA: remote.Verifier.AllowWeakRSA,
 	})
 	if err != nil {
-		return errSignature(s, p.id, err)
+		return errSignature(p.id, err)
 	}
 	v := remote.Verifier
 	v.Now = s.e.now

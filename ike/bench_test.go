@@ -45,7 +45,7 @@ func BenchmarkCookie(b *testing.B) {
 	client, gateway := pskPair(b)
 	w, c, g := pair(b, client, gateway)
 	g.e.gate.cfg = HalfOpen{CookiePrefix: -1}
-	raw := initRequest(b, c, g, "home")
+	raw := initRequest(b, c, g)
 	p := g.path(c, false)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -46,6 +46,7 @@ func (s *ikeSA) terminate(reason string) {
 			return
 		}
 		s.close(reason, nil)
+	case stateDeleting, stateClosed:
 	}
 }
 

@@ -67,9 +67,9 @@ func sentOf(h *host, kind message.ExchangeType, response bool) (out [][]byte) {
 
 // initRequest is a well-formed IKE_SA_INIT request of a new initiator, as h's engine
 // would send it for the connection; nothing of it stays in the engine.
-func initRequest(t testing.TB, h *host, to *host, conn string) []byte {
+func initRequest(t testing.TB, h, to *host) []byte {
 	t.Helper()
-	acts := h.e.Handle(h.w.now, Initiate{Connection: conn, Path: h.path(to, false), Encap: h.path(to, true)})
+	acts := h.e.Handle(h.w.now, Initiate{Connection: "home", Path: h.path(to, false), Encap: h.path(to, true)})
 	var raw []byte
 	for _, a := range acts {
 		if s, ok := a.(Send); ok {

@@ -75,7 +75,7 @@ func (t *createTask) send(s *ikeSA) {
 	if t.offer == nil {
 		t.offer = s.offerChild(t.cfg, true)
 	}
-	t.ni = randomBytes(nonceLen)
+	t.ni = newNonce()
 	between := []message.Payload{&message.Nonce{Data: t.ni}}
 	if t.pair != nil {
 		between = append(between, &message.KE{Method: t.pair.Method(), Data: t.pair.Public()})
@@ -232,7 +232,7 @@ func (s *ikeSA) openRequested(r *childRequest, ps []message.Payload, ni []byte) 
 		return
 	case ke == nil || ke.Method != group:
 		s.e.releaseESPSPI(a.spiIn)
-		s.respond(notifyWord(message.InvalidKEPayload, group))
+		s.respond(invalidKE(group))
 		return
 	case len(ke.Data) != kex.PublicLen(group):
 		s.e.releaseESPSPI(a.spiIn)
@@ -256,7 +256,7 @@ func (s *ikeSA) openRequested(r *childRequest, ps []message.Payload, ni []byte) 
 
 // finishRequested installs the child and then answers.
 func (s *ikeSA) finishRequested(a *childAnswer, num uint8, ke *message.KE, shared, ni []byte) {
-	nr := randomBytes(nonceLen)
+	nr := newNonce()
 	c, err := s.keyedChild(a, false, shared, ni, nr)
 	if err != nil {
 		s.e.releaseESPSPI(a.spiIn)

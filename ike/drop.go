@@ -26,8 +26,9 @@ const (
 	DropInvalidKE                      // another group was asked for, INVALID_KE_PAYLOAD was sent
 	DropNoNATT                         // an initiator without NAT traversal
 	DropPanic                          // a fault of ours met while it was handled
-	dropCount
 )
+
+const dropCount = int(DropPanic) + 1
 
 // String is a short name with hyphens, stable: it labels metrics.
 func (d Drop) String() string {
@@ -83,7 +84,7 @@ type Count struct {
 // Counters returns the count of every reason, also where it is 0, in a fixed order.
 func (e *Engine) Counters() []Count {
 	out := make([]Count, 0, dropCount-1)
-	for d := Drop(1); d < dropCount; d++ {
+	for d := Drop(1); int(d) < dropCount; d++ {
 		out = append(out, Count{d, e.drops[d]})
 	}
 	return out

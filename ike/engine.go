@@ -296,8 +296,8 @@ func randomUint64() uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
+func newNonce() []byte {
+	b := make([]byte, nonceLen)
 	rand.Read(b)
 	return b
 }

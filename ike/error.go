@@ -58,6 +58,7 @@ func (c Code) Class() Class {
 		return ClassPolicy
 	case CodeNoConnection, CodeNoRemote, CodeHost:
 		return ClassConfiguration
+	case CodeTerminated, CodeInternal:
 	}
 	return 0
 }

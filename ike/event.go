@@ -121,7 +121,8 @@ type (
 	}
 	// Admit asks, on the responder, whether an authenticated peer may come in, and
 	// for its lease. InitialContact asks for the removal of its other SAs (RFC 7296
-	// §2.4). The reply is an Admission.
+	// §2.4). The reply is an Admission; one that comes after the Down of the SA is
+	// void, and its lease free again.
 	Admit struct {
 		SA             SAID
 		Connection     string

@@ -52,7 +52,7 @@ func errIdentity(s *ikeSA, got, want pki.Identity) *Error {
 	return err
 }
 
-func errPSK(s *ikeSA, id pki.Identity) *Error {
+func errPSK(id pki.Identity) *Error {
 	return &Error{
 		Code: CodePSK, Notify: message.AuthenticationFailed,
 		What: fmt.Sprintf("the pre-shared key of %v is wrong", id),
@@ -61,7 +61,7 @@ func errPSK(s *ikeSA, id pki.Identity) *Error {
 	}
 }
 
-func errSignature(s *ikeSA, id pki.Identity, err error) *Error {
+func errSignature(id pki.Identity, err error) *Error {
 	return &Error{
 		Code: CodeSignature, Notify: message.AuthenticationFailed,
 		What: fmt.Sprintf("the signature of %v is refused", id), Why: err.Error(),

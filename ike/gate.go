@@ -2,6 +2,7 @@ package ike
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
@@ -152,7 +153,7 @@ func (g *gate) renew(now time.Time) {
 		return
 	}
 	g.secrets[1] = g.secrets[0]
-	copy(g.secrets[0][:], randomBytes(sha256.Size))
+	rand.Read(g.secrets[0][:])
 	g.version++
 	g.renewAt = now.Add(secretLife)
 }

@@ -229,9 +229,11 @@ func TestFurtherChildren(t *testing.T) {
 func TestChildGroupRetried(t *testing.T) {
 	client, gateway := pskPair(t)
 	client.Children = append(client.Children, &ChildConfig{
-		Name: "dmz", Proposals: espProposals(t, "aes256gcm16-ecp256-ecp384"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.3.0.0/16")})
+		Name: "dmz", Proposals: espProposals(t, "aes256gcm16-ecp256-ecp384"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.3.0.0/16"),
+	})
 	gateway.Children = append(gateway.Children, &ChildConfig{
-		Name: "dmz", Proposals: espProposals(t, "aes256gcm16-ecp384"), Local: selectors("10.3.0.0/16"), Remote: selectors("10.1.0.0/16")})
+		Name: "dmz", Proposals: espProposals(t, "aes256gcm16-ecp384"), Local: selectors("10.3.0.0/16"), Remote: selectors("10.1.0.0/16"),
+	})
 	w, a, b := pair(t, client, gateway)
 	a.initiate("home", b)
 	w.run(time.Second)

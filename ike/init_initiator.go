@@ -13,8 +13,10 @@ import (
 func (e *Engine) initiate(ev Initiate) {
 	conn := e.connection(ev.Connection)
 	if conn == nil {
-		e.report(Down{Connection: ev.Connection, Initiator: true, Path: ev.Path, Reason: "no such connection",
-			Err: errInternal("connection " + ev.Connection + " is not configured in this engine")})
+		e.report(Down{
+			Connection: ev.Connection, Initiator: true, Path: ev.Path, Reason: "no such connection",
+			Err: errInternal("connection " + ev.Connection + " is not configured in this engine"),
+		})
 		return
 	}
 	s := &ikeSA{
@@ -46,7 +48,7 @@ func (t *initTask) start(s *ikeSA) {
 		s.close("nothing to offer", errNothingToOffer(s.conn))
 		return
 	}
-	s.ni = randomBytes(nonceLen)
+	s.ni = newNonce()
 	t.keyAndSend(s, t.groups[0])
 }
 

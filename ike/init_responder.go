@@ -85,7 +85,7 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 			return
 		}
 		e.refuse(p, DropInvalidKE, nil)
-		e.answerStateless(&o, notifyWord(message.InvalidKEPayload, group))
+		e.answerStateless(&o, invalidKE(group))
 		return
 	}
 	e.openResponder(&o, hash, conn, candidates, choice)
@@ -216,7 +216,7 @@ func (e *Engine) openResponder(o *initOffer, hash initHash, conn *Connection, ca
 	s := &ikeSA{
 		spii: o.header.SPIi, spir: e.newIKESPI(), conn: conn, candidates: candidates,
 		path: o.path, created: e.now, stageAt: e.now, suite: choice.Suite, conds: o.conds,
-		ni: o.nonce, nr: randomBytes(nonceLen), realI: bytes.Clone(o.raw), asked: hash,
+		ni: o.nonce, nr: newNonce(), realI: bytes.Clone(o.raw), asked: hash,
 	}
 	e.link(s)
 	e.inits[hash] = s
@@ -262,10 +262,11 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 }
 
 // repeatInit answers a repeated IKE_SA_INIT with the same bytes, as long as nothing
-// came after it.
+// came after it. It goes to the address that asked first only: who repeats another's
+// request from elsewhere does not get a longer answer sent there.
 func (s *ikeSA) repeatInit(p Path) {
 	s.e.drop(DropRepeated)
-	if s.replyExchange == message.IKESAInit && s.state == stateConnecting {
+	if s.replyExchange == message.IKESAInit && s.state == stateConnecting && p.Remote.Addr() == s.path.Remote.Addr() {
 		s.send(p, s.reply)
 	}
 }

@@ -154,7 +154,7 @@ func TestPortBlocked(t *testing.T) {
 func TestNoNATT(t *testing.T) {
 	client, gateway := pskPair(t)
 	w, a, b := pair(t, client, gateway)
-	raw := initRequest(t, a, b, "home")
+	raw := initRequest(t, a, b)
 	m, err := message.Parse(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +233,7 @@ func TestBadAnswersToInit(t *testing.T) {
 			return []message.Payload{notify(message.InvalidKEPayload)}
 		},
 		"invalid KE with a group never offered": func(*testing.T, []message.Payload) []message.Payload {
-			return []message.Payload{notifyWord(message.InvalidKEPayload, suite.KEMODP1024)}
+			return []message.Payload{invalidKE(suite.KEMODP1024)}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -373,7 +373,7 @@ func TestAddressChoosesConnection(t *testing.T) {
 	}
 	c := w.add("stranger", "192.0.2.1", &Config{Connections: []*Connection{client}})
 	b.e.cfg.Connections = []*Connection{&far}
-	b.deliverOn(Path{Local: b.path(a, false).Local, Remote: netip.MustParseAddrPort("192.0.2.99:500")}, initRequest(t, c, b, "home"))
+	b.deliverOn(Path{Local: b.path(a, false).Local, Remote: netip.MustParseAddrPort("192.0.2.99:500")}, initRequest(t, c, b))
 	if b.count(DropNoConnection) != 1 {
 		t.Error("an address without connection was let in")
 	}
@@ -382,7 +382,7 @@ func TestAddressChoosesConnection(t *testing.T) {
 func TestVersions(t *testing.T) {
 	client, gateway := pskPair(t)
 	_, a, b := pair(t, client, gateway)
-	raw := initRequest(t, a, b, "home")
+	raw := initRequest(t, a, b)
 	for _, c := range []struct {
 		version byte
 		answer  bool

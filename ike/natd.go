@@ -2,7 +2,7 @@ package ike
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // RFC 7296 §2.23 asks for it; no secret rests on it.
+	"crypto/sha1" // RFC 7296 §2.23 asks for it; no secret rests on it
 	"encoding/binary"
 	"net/netip"
 

@@ -108,7 +108,7 @@ func (h *host) do(a Action) {
 	switch a := a.(type) {
 	case Send:
 		h.sent = append(h.sent, a)
-		w.log(h, "%s -> %v %s", h.name, a.Path.Remote, describe(a))
+		w.log("%s -> %v %s", h.name, a.Path.Remote, describe(a))
 		if a.Keepalive {
 			return
 		}
@@ -128,13 +128,13 @@ func (h *host) do(a Action) {
 		}
 		h.everSPI[a.Child.SPIIn] = true
 		h.installed[a.Child.ID] = a.Child
-		w.log(h, "%s installs child %s", h.name, a.Child.Name)
+		w.log("%s installs child %s", h.name, a.Child.Name)
 	case Remove:
 		if _, ok := h.installed[a.Child]; !ok {
 			w.t.Errorf("%s: removed a child that is not installed", h.name)
 		}
 		delete(h.installed, a.Child)
-		w.log(h, "%s removes child %x", h.name, a.Child)
+		w.log("%s removes child %x", h.name, a.Child)
 	case Move:
 		h.installed[a.Child].Path = a.Path
 	case Ask:
@@ -144,7 +144,7 @@ func (h *host) do(a Action) {
 		}
 	case Report:
 		h.reports = append(h.reports, a.What)
-		w.log(h, "%s reports %T %s", h.name, a.What, reportText(a.What))
+		w.log("%s reports %T %s", h.name, a.What, reportText(a.What))
 	}
 }
 
@@ -252,7 +252,7 @@ func (w *world) run(d time.Duration) {
 	w.t.Fatal("the world does not come to rest")
 }
 
-func (w *world) log(h *host, format string, args ...any) {
+func (w *world) log(format string, args ...any) {
 	if len(w.trace) < 5000 {
 		w.trace = append(w.trace, fmt.Sprintf("%8.3fs ", w.now.Sub(epoch).Seconds())+fmt.Sprintf(format, args...))
 	}

@@ -116,6 +116,7 @@ func (s *ikeSA) expects(h message.Header) bool {
 		return !s.initiator && h.Exchange == message.IKEAuth
 	case stateEstablished, stateDeleting:
 		return h.Exchange == message.CreateChildSA || h.Exchange == message.Informational
+	case stateClosed:
 	}
 	return false
 }
@@ -232,7 +233,7 @@ func notifyData(t message.NotifyType, data []byte) *message.Notify {
 	return &message.Notify{Notify: t, Data: data}
 }
 
-// notifyWord is one with a 16-bit number.
-func notifyWord(t message.NotifyType, v uint16) *message.Notify {
-	return notifyData(t, binary.BigEndian.AppendUint16(nil, v))
+// invalidKE asks for another group.
+func invalidKE(group uint16) *message.Notify {
+	return notifyData(message.InvalidKEPayload, binary.BigEndian.AppendUint16(nil, group))
 }

@@ -1,10 +1,11 @@
 package ike
 
 import (
+	"time"
+
 	"martlet/crypto/pki"
 	"martlet/crypto/suite"
 	"martlet/ike/message"
-	"time"
 )
 
 // Happening is what a Report tells. The set is closed.

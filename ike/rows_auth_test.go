@@ -2,12 +2,13 @@ package ike
 
 import (
 	"bytes"
-	"martlet/crypto/pki"
-	"martlet/crypto/suite"
-	"martlet/ike/message"
 	"slices"
 	"testing"
 	"time"
+
+	"martlet/crypto/pki"
+	"martlet/crypto/suite"
+	"martlet/ike/message"
 )
 
 func TestRow34EmptySignatures(t *testing.T) {
@@ -103,13 +104,13 @@ func TestRow41RestartLoops(t *testing.T) {
 	for name, answer := range map[string]func(i int) message.Payload{
 		"cookies": func(i int) message.Payload { return notifyData(message.Cookie, []byte{byte(i)}) },
 		"groups": func(i int) message.Payload {
-			return notifyWord(message.InvalidKEPayload, []uint16{suite.KEECP256, suite.KEX25519}[i%2])
+			return invalidKE([]uint16{suite.KEECP256, suite.KEX25519}[i%2])
 		},
 		"both": func(i int) message.Payload {
 			if i%2 == 0 {
 				return notifyData(message.Cookie, []byte{byte(i)})
 			}
-			return notifyWord(message.InvalidKEPayload, []uint16{suite.KEECP256, suite.KEX25519}[i/2%2])
+			return invalidKE([]uint16{suite.KEECP256, suite.KEX25519}[i/2%2])
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,13 +3,14 @@ package ike
 import (
 	"bytes"
 	"fmt"
-	"martlet/crypto/kex"
-	"martlet/crypto/suite"
-	"martlet/ike/message"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
+
+	"martlet/crypto/kex"
+	"martlet/crypto/suite"
+	"martlet/ike/message"
 )
 
 func TestRow53DegenerateKeyExchange(t *testing.T) {
@@ -59,7 +60,7 @@ func TestRow56NoAmplification(t *testing.T) {
 	} {
 		w, a, b := pair(t, client, c.conn)
 		b.e.gate.cfg = c.gate
-		raw := initRequest(t, a, b, "home")
+		raw := initRequest(t, a, b)
 		for i := range 1000 {
 			raw[0] = byte(i)
 			raw[1] = byte(i >> 8)
@@ -105,7 +106,7 @@ func TestRow57HalfOpenRemoved(t *testing.T) {
 // initRequestTo is a request that seems to come from src.
 func initRequestTo(t testing.TB, a, b *host, src netip.AddrPort) []byte {
 	t.Helper()
-	raw := initRequest(t, a, b, "home")
+	raw := initRequest(t, a, b)
 	m, err := message.Parse(raw)
 	if err != nil {
 		t.Fatal(err)

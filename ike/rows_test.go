@@ -165,7 +165,7 @@ func TestRow07PlantedPanic(t *testing.T) {
 			panic("planted")
 		}
 	}
-	b.deliverOn(b.path(clients[0], false), initRequest(t, clients[0], b, "home"))
+	b.deliverOn(b.path(clients[0], false), initRequest(t, clients[0], b))
 	if b.count(DropPanic) != uint64(len(places)+1) || len(b.established()) != 100-len(places) {
 		t.Error("a panic at the door cost an SA")
 	}
@@ -174,7 +174,7 @@ func TestRow07PlantedPanic(t *testing.T) {
 func TestRow10KEWithAllGroups(t *testing.T) {
 	client, gateway := pskPair(t)
 	_, a, b := pair(t, client, gateway)
-	raw := initRequest(t, a, b, "home")
+	raw := initRequest(t, a, b)
 	m, err := message.Parse(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestRow11PayloadTypes(t *testing.T) {
 func TestRow12ProposalsLackingTypes(t *testing.T) {
 	client, gateway := pskPair(t)
 	_, a, b := pair(t, client, gateway)
-	raw := initRequest(t, a, b, "home")
+	raw := initRequest(t, a, b)
 	for _, missing := range []suite.TransformType{suite.TypeEncr, suite.TypePRF, suite.TypeKE} {
 		m, err := message.Parse(raw)
 		if err != nil {
@@ -419,7 +419,7 @@ func craftFragment(s *ikeSA, id uint32, number, total uint16, size int) []byte {
 func TestRow23NothingLeaks(t *testing.T) {
 	client, gateway := pskPair(t)
 	w, a, b := up(t, client, gateway)
-	raw := initRequest(t, a, b, "home")
+	raw := initRequest(t, a, b)
 	auth := sentOf(a, message.IKEAuth, false)[0]
 	hostile := func(rounds int) {
 		for i := range rounds {

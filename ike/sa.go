@@ -30,6 +30,7 @@ func (s state) String() string {
 		return "established"
 	case stateDeleting:
 		return "deleting"
+	case stateClosed:
 	}
 	return "closed"
 }

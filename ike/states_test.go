@@ -214,17 +214,20 @@ func TestPayloadsOfExchanges(t *testing.T) {
 		{
 			"half-open", message.IKEAuth,
 			func(t *testing.T, x *situation) []message.Payload { return authPayloads(t, x.far) }, "answer",
-			map[message.PayloadType]string{message.TypeIDi: "end", message.TypeAUTH: "end", message.TypeSA: "end", message.TypeTSi: "end", message.TypeTSr: "end"}, "end",
+			map[message.PayloadType]string{message.TypeIDi: "end", message.TypeAUTH: "end", message.TypeSA: "end", message.TypeTSi: "end", message.TypeTSr: "end"},
+			"end",
 		},
 		{
 			"established-r", message.CreateChildSA,
 			func(t *testing.T, _ *situation) []message.Payload { return childPayloads(t, false) }, "answer",
-			map[message.PayloadType]string{message.TypeSA: "end", message.TypeNonce: "end", message.TypeTSi: "end", message.TypeTSr: "end"}, "answer",
+			map[message.PayloadType]string{message.TypeSA: "end", message.TypeNonce: "end", message.TypeTSi: "end", message.TypeTSr: "end"},
+			"answer",
 		},
 		{
 			"established-i", message.CreateChildSA,
 			func(t *testing.T, _ *situation) []message.Payload { return childPayloads(t, true) }, "answer",
-			map[message.PayloadType]string{message.TypeSA: "end", message.TypeNonce: "end", message.TypeTSi: "end", message.TypeTSr: "end"}, "answer",
+			map[message.PayloadType]string{message.TypeSA: "end", message.TypeNonce: "end", message.TypeTSi: "end", message.TypeTSr: "end"},
+			"answer",
 		},
 		{
 			"established-i", message.Informational,

@@ -16,8 +16,9 @@ const (
 	dueLifetime                   // end of a half-open SA, or of a closed one that still repeats its answer
 	dueLiveness                   // nothing was heard for long
 	dueKeepalive                  // nothing was sent for long
-	deadlines
 )
+
+const deadlines = int(dueKeepalive) + 1
 
 // set arms a deadline of the SA; the zero time disarms it.
 func (s *ikeSA) set(d deadline, at time.Time) {
@@ -47,7 +48,7 @@ func (s *ikeSA) after(d deadline, wait time.Duration) { s.set(d, s.e.now.Add(wai
 
 // tick does what is due.
 func (s *ikeSA) tick() {
-	for d := range deadlines {
+	for d := range deadline(deadlines) {
 		if at := s.deadlines[d]; s.gone || at.IsZero() || at.After(s.e.now) {
 			continue
 		}
