@@ -99,12 +99,6 @@ func (s *swan) log() string {
 	return string(b)
 }
 
-// logs waits until charon's log has a text.
-func (s *swan) logs(text string) {
-	s.ns.t.Helper()
-	until(s.ns.t, "charon logs "+text, func() bool { return strings.Contains(s.log(), text) })
-}
-
 // sas is charon's list of SAs.
 func (s *swan) sas() string {
 	out, err := s.ctl("--list-sas")

@@ -43,3 +43,5 @@ func clientConfigOf(id string) *config.Config {
 }
 
 func clientName(i int) string { return fmt.Sprintf("client-%d@test", i) }
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

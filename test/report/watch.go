@@ -68,6 +68,9 @@ func (a *watcher) add(e event) {
 	case "build-output":
 		a.build[e.ImportPath] = append(a.build[e.ImportPath], e.Output)
 	case "output":
+		if strings.HasPrefix(e.Output, "=== ") {
+			return // that it runs, pauses, goes on
+		}
 		lines := append(a.output[key], e.Output)
 		a.output[key] = lines[max(0, len(lines)-keepLines):]
 	case "pass", "fail", "skip":
@@ -111,7 +114,7 @@ func reason(lines []string) string {
 	var said []string
 	for _, l := range lines {
 		l = strings.TrimSpace(l)
-		if l == "" || strings.HasPrefix(l, "===") || strings.HasPrefix(l, "---") {
+		if l == "" || strings.HasPrefix(l, "---") {
 			continue
 		}
 		if file, text, ok := strings.Cut(l, ": "); ok && strings.Contains(file, ".go:") {
