@@ -26,7 +26,8 @@ type node struct {
 	host   *simnet.Host
 	ports  [2]uint16 // without and with encapsulation
 	config func() *ike.Config
-	life   int // counted up by a crash: what was pending is void
+	lose   func(message.Header) bool // messages that a script takes away; nil: none
+	life   int                       // counted up by a crash: what was pending is void
 
 	engine   *ike.Engine
 	pending  map[ike.AskID]bool
@@ -170,6 +171,10 @@ func (n *node) send(s ike.Send) {
 		data = []byte{0xff}
 	} else {
 		n.checkContent(s.Data)
+		if h, err := message.ParseHeader(s.Data); err == nil && n.lose != nil && n.lose(h) {
+			n.w.note(n.name, "the script takes away: %s", n.w.diagram.describe(s.Data))
+			return
+		}
 		if s.Path.Encap {
 			data = append([]byte(marker), data...)
 		}
@@ -223,7 +228,7 @@ func (n *node) admit(q ike.Admit, answer func(ike.Reply)) {
 	if q.InitialContact {
 		for _, s := range n.engine.Statuses() {
 			if s.SA != q.SA && s.State == "established" && s.Remote == q.Identity {
-				n.handle(ike.Terminate{SA: s.SA, Reason: "the peer started anew"})
+				n.handle(ike.Terminate{SA: s.SA, Reason: "the peer started anew", Replaced: true})
 			}
 		}
 	}
