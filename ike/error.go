@@ -19,6 +19,7 @@ const (
 	CodeUnreachable     Code = "unreachable"        // no answer to IKE_SA_INIT at all
 	CodePortBlocked     Code = "port-4500-blocked"  // INIT was answered, what went to 4500 was not
 	CodePeerDead        Code = "peer-dead"          // an established peer answers no more
+	CodeDeleted         Code = "closed-by-peer"     // the peer deleted an SA that we want
 	CodeNoNATT          Code = "no-nat-traversal"   // the peer does not do UDP encapsulation
 	CodeNoProposal      Code = "no-proposal-chosen" // IKE algorithms do not meet
 	CodeNoChildProposal Code = "no-child-proposal"  // ESP algorithms do not meet
@@ -49,7 +50,7 @@ const (
 // Class tells who can mend it; 0 for what nobody can (a bug, an order to stop).
 func (c Code) Class() Class {
 	switch c {
-	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodeNoNATT, CodeResolve:
+	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodeDeleted, CodeNoNATT, CodeResolve:
 		return ClassNetwork
 	case CodePSK, CodeAuthRefused, CodeIdentity, CodeAuthMethod, CodeSignature, CodeCertUntrusted,
 		CodeCertExpired, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential:

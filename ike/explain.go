@@ -11,7 +11,7 @@ import (
 	"martlet/ike/message"
 )
 
-// What is told to people: what happened, why we think so, what to do (issue part 9).
+// What is told to people: what happened, why we think so, what to do.
 // Nothing of the peer's goes in here but identities, which print themselves safely,
 // algorithms and selectors.
 
@@ -60,6 +60,19 @@ func errPeerDead(s *ikeSA) *Error {
 		Code: CodePeerDead, What: fmt.Sprintf("%v does not answer any more", s.path.Remote),
 		Why:  fmt.Sprintf("a request was sent %d times and nothing came back", s.e.cfg.Retransmit.tries()),
 		Hint: "check the network on both sides, and that the peer still runs",
+	}
+}
+
+// errDeleted is the peer's DELETE of an SA that we opened and still want; for a
+// responder, and when we are deleting it too, that is no failure.
+func (s *ikeSA) errDeleted() *Error {
+	if !s.initiator || s.state != stateEstablished {
+		return nil
+	}
+	return &Error{
+		Code: CodeDeleted, Remote: true, What: fmt.Sprintf("%v closed the connection", s.path.Remote),
+		Why:  "it deleted the IKE SA: it was told to, it restarts, or this SA was replaced by another one of our identity",
+		Hint: "connect again; see what the gateway logs",
 	}
 }
 

@@ -24,7 +24,7 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 		}
 		if d.Protocol == suite.ProtocolIKE {
 			s.respond()
-			s.linger("the peer deleted the SA", nil)
+			s.linger("the peer deleted the SA", s.errDeleted())
 			return
 		}
 		if d.Protocol != suite.ProtocolESP {
