@@ -19,7 +19,7 @@ import (
 
 // engines are the IKE engines, one goroutine each. IKE_SA_INIT requests go to an
 // engine by source prefix; whatever belongs to an SA goes by our own SPI, which has
-// the engine's number in its low bits (design.md section 2).
+// the engine's number in its low bits.
 type engines struct {
 	node   *Node
 	shards []*shard
@@ -104,7 +104,7 @@ func (e *engines) route(data []byte, from netip.Addr) *shard {
 	return e.shards[spi&(1<<e.bits-1)]
 }
 
-// prefixBits is how much of an address makes out a source (security.md B2).
+// prefixBits is how much of an address makes out a source.
 func prefixBits(a netip.Addr) int {
 	if a.Is4() {
 		return 32

@@ -126,8 +126,8 @@ func (n *Node) report(what ike.Happening) {
 		n.childDown(h.Child)
 		n.events.send(Event{Time: now, Kind: EventChildDown, Connection: h.Connection, Child: h.Name, Text: h.Reason})
 	case ike.ChildFailed:
-		n.logError("child failed", h.Connection, h.Err)
-		n.events.send(Event{Time: now, Kind: EventChildFailed, Connection: h.Connection, Child: h.Name, Err: h.Err})
+		n.logError("child failed", h.Connection, h.Err, zap.Stringer("peer", h.Peer), zap.Stringer("at", h.Path.Remote))
+		n.events.send(Event{Time: now, Kind: EventChildFailed, Connection: h.Connection, Child: h.Name, Peer: h.Peer.String(), Err: h.Err})
 		n.attempt(h.Connection, func(a *attempt) { a.failed(h) })
 	case ike.Down:
 		n.peers.leave(h.SA)

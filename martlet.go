@@ -190,6 +190,10 @@ func (n *Node) openDevice() (tun.Device, error) {
 func (n *Node) Close() error {
 	var errs []error
 	n.closing.Do(func() {
+		n.started.Store(true) // one that was closed does not start any more
+		if n.device == nil && n.Device != nil {
+			errs = append(errs, n.Device.Close())
+		}
 		if n.cancel == nil {
 			return
 		}

@@ -48,7 +48,7 @@ func newRegistry(c *config.Config) (*registry, error) {
 
 // admit answers an engine that has authenticated a peer, and tells which other SAs must
 // go because the peer says that it has none (RFC 7296 §2.4). Only SAs of the same
-// identity on the same connection can be meant (security.md row 45).
+// identity on the same connection can be meant.
 func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.SAID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,9 +13,9 @@ import (
 	"martlet/ike"
 )
 
-// sockets are the Node's UDP sockets, which the plane reads and closes: those of the configured ports when it serves, and
-// one ephemeral socket for each family and kind when it connects (design.md
-// section 3: the non-ESP marker is a property of the socket).
+// sockets are the Node's UDP sockets, which the plane reads and closes: those of the
+// configured ports when it serves, and one ephemeral socket for each family and kind
+// when it connects, since the non-ESP marker is a property of the socket.
 type sockets struct {
 	node *Node
 	bind udpencap.Listener

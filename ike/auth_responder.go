@@ -72,7 +72,7 @@ func (s *ikeSA) refuseWith(n message.NotifyType, err *Error) {
 
 // authenticate finds the connection that the peer belongs to: of those for its
 // address and algorithms, those that have the identity it asks for go first (which it
-// may leave out, interop.md R8); the first whose demands it fulfils is taken. Which
+// may leave out, as Windows does); the first whose demands it fulfils is taken. Which
 // one it would have been tells the error.
 func (s *ikeSA) authenticate(a *admission, auth *message.Auth, ps []message.Payload) (*Connection, *Error) {
 	candidates := slices.DeleteFunc(slices.Clone(s.candidates), func(c *Connection) bool {

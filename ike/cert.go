@@ -30,7 +30,7 @@ func parseHashes(b []byte) []pki.HashID {
 }
 
 // certPayloads is the certificates of a credential, the end entity first. They are
-// sent whether or not the peer asked (interop.md R7).
+// sent whether or not the peer asked, since Apple's clients do not ask.
 func certPayloads(c *pki.Credential) []message.Payload {
 	ps := []message.Payload{&message.Cert{Encoding: message.CertX509Signature, Data: c.Cert.Raw}}
 	for _, x := range c.Chain {
@@ -109,7 +109,7 @@ func readCertReqs(ps []message.Payload) [][20]byte {
 
 // chooseCredential picks one of ours, with the way to sign, for what the peer takes:
 // of those whose kind it can verify, one whose CA it named, and else the first. A peer
-// that announced no hashes knows RSA above all (interop.md 1.2).
+// that announced no hashes knows RSA above all.
 func (s *ikeSA) chooseCredential(c *Connection) (*pki.Credential, pki.Scheme, *Error) {
 	type option struct {
 		cred   *pki.Credential

@@ -143,7 +143,7 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 
 // chooseESP chooses among the proposals for a child. Perfect forward secrecy is the
 // initiator's choice: a request without key exchange is as good as one with it, and
-// where we configured no group any that the IKE SA may use will do (interop.md R4).
+// where we configured no group any that the IKE SA may use will do.
 func (s *ikeSA) chooseESP(r *childRequest, cfg *ChildConfig) (suite.Choice, error) {
 	offered := plainProposals(r.sa, func(p message.Proposal) bool {
 		return p.Protocol == suite.ProtocolESP && len(p.SPI) == 4 && binary.BigEndian.Uint32(p.SPI) > 255
@@ -240,7 +240,7 @@ func (s *ikeSA) childUp(c *Child, a *childAnswer) {
 
 // childFailed reports that a child could not be opened.
 func (s *ikeSA) childFailed(name string, err *Error) {
-	s.e.report(ChildFailed{SA: s.id(), Connection: s.conn.Name, Name: name, Err: err})
+	s.e.report(ChildFailed{SA: s.id(), Connection: s.conn.Name, Peer: s.remote, Path: s.path, Name: name, Err: err})
 }
 
 // removeChild takes a child out of the data plane and reports it.

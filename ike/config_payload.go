@@ -94,7 +94,7 @@ func configReply(l Lease) *message.Config {
 }
 
 // readConfig takes a lease from a CFG_REPLY. Only what was asked for counts, and what
-// cannot be read or is not known is left out (interop.md R13).
+// cannot be read or is not known is left out.
 func readConfig(c *Connection, p *message.Config) Lease {
 	var l Lease
 	if p == nil {

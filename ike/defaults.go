@@ -7,8 +7,8 @@ import (
 
 // Times and bounds that are not configured.
 const (
-	maxRestarts      = 5               // of IKE_SA_INIT by COOKIE and INVALID_KE_PAYLOAD (security.md row 41)
-	unprotectedGrace = 2 * time.Second // how long an unprotected error waits for a better answer (row 43)
+	maxRestarts      = 5               // of IKE_SA_INIT by COOKIE and INVALID_KE_PAYLOAD
+	unprotectedGrace = 2 * time.Second // how long an unprotected error waits for a better answer
 	reassemblyLife   = 30 * time.Second
 	hintInterval     = 10 * time.Second // between liveness checks that unauthenticated hints cause
 	deleteTries      = 5                // transmissions of a request that closes an SA

@@ -123,7 +123,7 @@ func (e *Engine) enter(where string, s *ikeSA) {
 }
 
 // guard runs f. If that panics, the message is counted as lost and the SA that it
-// was about is gone; all others are as they were (security.md row 7).
+// was about is gone; all others are as they were.
 func (e *Engine) guard(f func()) {
 	defer func() {
 		if r := recover(); r != nil {

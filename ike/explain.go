@@ -180,7 +180,7 @@ func errRefusedProposal(err error) *Error {
 	out.Why = "no proposal has an algorithm of every type in common with ours"
 	out.Hint, out.Detail = m.Fix(), m.Table()
 	if onlyMODP1024(m.Offered) {
-		// interop.md R16: this is Windows as it is installed.
+		// This is Windows as it is installed.
 		out.Hint = "this looks like Windows with its defaults (modp1024 only). On the Windows machine, in PowerShell: " +
 			"Set-VpnConnectionIPsecConfiguration -ConnectionName NAME -AuthenticationTransformConstants GCMAES256 " +
 			"-CipherTransformConstants GCMAES256 -EncryptionMethod GCMAES256 -IntegrityCheckMethod SHA384 -DHGroup ECP384 -PfsGroup ECP384 -Force"

@@ -12,7 +12,7 @@ import (
 )
 
 // gate is the door of the responder: it decides about an IKE_SA_INIT before any state
-// and any Diffie-Hellman (RFC 7296 §2.6, security.md B1 and B2).
+// and any Diffie-Hellman (RFC 7296 §2.6).
 type gate struct {
 	cfg      HalfOpen
 	total    int

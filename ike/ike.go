@@ -44,8 +44,7 @@ type Config struct {
 
 // Retransmit is the schedule of a request: the first repetition after First, then each
 // time Factor longer, never more than Max apart, each with up to ±10 % jitter; given
-// up after Tries transmissions in all. Zero fields mean 500 ms, 1.5, 4 s and 10
-// (security.md E1).
+// up after Tries transmissions in all. Zero fields mean 500 ms, 1.5, 4 s and 10.
 type Retransmit struct {
 	First, Max time.Duration
 	Factor     float64
@@ -88,7 +87,7 @@ type Connection struct {
 	// 1232 on IPv6 and 1252 on IPv4 (packets of 1280); negative turns fragmentation off.
 	FragmentSize int
 	// StrictSignatures refuses SHA-1 in AUTH even from peers that announce no
-	// hash algorithms (security.md row 38).
+	// hash algorithms.
 	StrictSignatures bool
 }
 
@@ -105,8 +104,8 @@ type Local struct {
 	Method AuthMethod
 	ID     pki.Identity // zero: taken from the certificate, or our address for PSK
 	PSK    suite.Secret
-	// Credentials are tried in order for one whose kind the peer takes (design.md
-	// section 2: a gateway has RSA and ECDSA).
+	// Credentials are tried in order for one whose kind the peer takes: a gateway may
+	// have RSA and ECDSA.
 	Credentials []*pki.Credential
 	// PKCS1 signs with RSA PKCS#1 v1.5 instead of PSS in digital signatures (RFC 7427 §3).
 	PKCS1 bool

@@ -99,7 +99,7 @@ func (t *initTask) expired(s *ikeSA) {
 func (t *initTask) response(*ikeSA, []message.Payload) {}
 
 // initResponse takes an answer to IKE_SA_INIT. Nothing of it can be verified yet, so
-// errors are believed only when nothing better comes (security.md row 43).
+// errors are believed only when nothing better comes.
 func (s *ikeSA) initResponse(h message.Header, raw []byte) {
 	t, ok := s.active.(*initTask)
 	if !ok || s.pending == nil || t.waiting || h.MessageID != 0 || s.state != stateConnecting {

@@ -121,7 +121,7 @@ func (e *Engine) readOffer(o *initOffer) bool {
 }
 
 // answerStateless answers an IKE_SA_INIT request without keeping anything. The answer
-// is never longer than the request (security.md row 56).
+// is never longer than the request.
 func (e *Engine) answerStateless(o *initOffer, n *message.Notify) {
 	m := message.Message{
 		Header:   message.Header{SPIi: o.header.SPIi, Exchange: message.IKESAInit, Flags: message.FlagResponse},
@@ -170,7 +170,7 @@ func (e *Engine) candidatesFor(p Path) []*Connection {
 
 // chooseIKE picks the first candidate that accepts one of the offered proposals. What
 // can be had with the group of the KE payload goes first: it saves a round trip, and
-// some initiators never try another group (interop.md R6). The error tells what all
+// some initiators, Windows among them, never try another group. The error tells what all
 // of them would have accepted.
 func chooseIKE(sa *message.SA, group uint16, candidates []*Connection) (*Connection, suite.Choice, error) {
 	// RFC 7296 §3.3.1: in the first exchange a proposal has no SPI.

@@ -21,7 +21,7 @@ func natHash(spii, spir message.SPI, at netip.AddrPort) []byte {
 }
 
 // fakedHash is what we say of our own address: the complement of the truth. Every peer
-// sees a NAT and encapsulates in UDP, which is all that we do (design.md section 2);
+// sees a NAT and encapsulates in UDP, which is all that we do;
 // another Martlet can tell whether there is a real one.
 func fakedHash(spii, spir message.SPI, at netip.AddrPort) []byte {
 	h := natHash(spii, spir, at)

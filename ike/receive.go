@@ -173,7 +173,7 @@ func (s *ikeSA) badRequest(err error) {
 
 // follow takes over the path of an authentic and newest message. Before AUTH a
 // responder goes where IKE_AUTH came from (RFC 7296 §2.23); afterwards only a peer
-// behind a NAT may move (security.md row 64).
+// behind a NAT may move.
 func (s *ikeSA) follow(p Path) {
 	if p == s.path || s.state == stateClosed {
 		return
@@ -193,8 +193,7 @@ func (s *ikeSA) follow(p Path) {
 }
 
 // unprotectedHint looks at a message for this SA that is not encrypted. Nothing that
-// it says is believed; INVALID_IKE_SPI makes us ask the peer, seldom (security.md row
-// 43). It reports whether the message was such a one.
+// it says is believed; INVALID_IKE_SPI makes us ask the peer, seldom. It reports whether the message was such a one.
 func (s *ikeSA) unprotectedHint(raw []byte) bool {
 	m, err := message.Parse(raw)
 	if err != nil {

@@ -44,6 +44,8 @@ type (
 	ChildFailed struct {
 		SA         SAID
 		Connection string
+		Peer       pki.Identity
+		Path       Path
 		Name       string
 		Err        *Error
 	}

@@ -185,7 +185,7 @@ func (s *ikeSA) stageDone(stage Stage) {
 }
 
 // establish marks the SA established. The caller has verified the peer's AUTH, and
-// sent its own or is about to (security.md row 27).
+// sent its own or is about to.
 func (s *ikeSA) establish() {
 	s.state = stateEstablished
 	s.since = s.e.now

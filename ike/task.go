@@ -6,8 +6,8 @@ import (
 	"martlet/ike/message"
 )
 
-// priority orders what waits to be asked of the peer; higher goes first (design.md
-// section 2: delete > MOBIKE > rekey IKE > rekey child > create child > DPD). The
+// priority orders what waits to be asked of the peer; higher goes first: delete >
+// MOBIKE > rekey IKE > rekey child > create child > DPD. The
 // gaps are for those that come later.
 type priority uint8
 

@@ -4,7 +4,7 @@
 // what to change is a pure function (plan.go), one file an operating system
 // carries it out.
 //
-// On Linux the order of lookups is (platform.md 3.3):
+// On Linux the order of lookups is:
 //
 //	pref P       fwmark MARK -> main      our own outer packets, whatever the tunnel covers
 //	pref P+10    (host routes and local networks that the user keeps outside)
