@@ -109,7 +109,7 @@ func (t *createTask) response(s *ikeSA, ps []message.Payload) {
 	}
 	nonce, ok := message.Find[*message.Nonce](ps)
 	if !ok {
-		t.fail(s, errChildIncomplete())
+		t.undo(s, ps, errChildIncomplete())
 		return
 	}
 	a, err := s.acceptAnswer(t.offer, ps)
