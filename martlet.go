@@ -142,12 +142,12 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.plane = esp.New(n.device, n.planeEvents(), n.log.Named("esp"))
 	n.sockets = newSockets(n)
 	n.engines = newEngines(n)
+	n.engines.start()
 	if n.Serve {
 		if err := n.sockets.listen(); err != nil {
 			return err
 		}
 	}
-	n.engines.start()
 	n.plane.Start()
 	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"martlet"
 	"martlet/config"
 	"martlet/crypto/pki"
+	"martlet/ike"
 	"martlet/test/simnet"
 )
 
@@ -74,8 +76,8 @@ func TestGatewayThatClosesTellsItsClients(t *testing.T) {
 		pass(time.Second)
 		client.clean()
 		all := events()
-		if last := all[len(all)-1]; last.Kind != "down" || last.Err != nil || last.Text == "" {
-			w.Errorf("the client was told %+v, want an orderly end", last)
+		if last := all[len(all)-1]; last.Kind != martlet.EventDown || last.Err == nil || last.Err.Code != ike.CodeDeleted {
+			w.Errorf("the client was told %+v, want that the gateway closed the connection", last)
 		}
 	})
 }
