@@ -133,9 +133,9 @@ type Auth struct {
 	// "system" is the system's store.
 	CA []string `toml:"ca"`
 
-	Identity    pki.Identity      `toml:"-"` // ID, parsed
-	Credentials []*pki.Credential `toml:"-"` // Cert and Key, loaded
-	Verifier    pki.Verifier      `toml:"-"` // CA, loaded; Now is not set
+	Identity    pki.Identity      `toml:"-"`          // ID, parsed
+	Credentials []*pki.Credential `toml:"-" json:"-"` // Cert and Key, loaded; never encoded, for the keys are in it
+	Verifier    pki.Verifier      `toml:"-"`          // CA, loaded; Now is not set
 }
 
 // Child is one child SA.
