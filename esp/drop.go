@@ -28,6 +28,7 @@ const (
 	DropTooBig          // out: longer than a UDP datagram can be
 	DropDevice          // in: the host did not take the packet
 	DropSocket          // out: the socket did not take the packet
+	DropPanic           // both: a batch in which a fault of ours was met
 	dropEnd
 )
 
@@ -49,6 +50,7 @@ var dropNames = [dropEnd]string{
 	DropTooBig:     "too-big",
 	DropDevice:     "device",
 	DropSocket:     "socket",
+	DropPanic:      "panic",
 }
 
 // String is the reason's stable name, as in "bad-icv".

@@ -59,11 +59,18 @@ func newInboundLoop(p *Plane, s udpencap.Socket) *inboundLoop {
 func (l *inboundLoop) run() {
 	for {
 		n, err := l.socket.Read(l.packets)
-		l.batch(l.packets[:n])
+		l.guarded(l.packets[:n])
 		if err != nil && !l.plane.pause(err, l.socket.LocalAddr().String()) {
 			return
 		}
 	}
+}
+
+// guarded is batch, behind the plane's guard.
+func (l *inboundLoop) guarded(packets []udpencap.Packet) {
+	defer l.plane.caught()
+	l.frames, l.owners = l.frames[:0], l.owners[:0] // of a batch that was not ended
+	l.batch(packets)
 }
 
 // batch takes steps 2 to 6 for what was read.
@@ -119,13 +126,7 @@ func (l *inboundLoop) esp(spi uint32, run []udpencap.Packet, now int64) {
 		}
 		return
 	}
-	var news tidings
-	ch.rx.mu.Lock()
-	for i := range run {
-		l.open(ch, &run[i], &news)
-	}
-	news.settle(ch, now)
-	ch.rx.mu.Unlock()
+	news := l.receive(ch, run, now)
 	if news.first {
 		p.follow(ch)
 	}
@@ -135,6 +136,17 @@ func (l *inboundLoop) esp(spi uint32, run []udpencap.Packet, now int64) {
 	if news.moved {
 		p.events.Remapped(ch.id, news.path)
 	}
+}
+
+// receive takes steps 3 and 4 for a run.
+func (l *inboundLoop) receive(ch *child, run []udpencap.Packet, now int64) (news tidings) {
+	ch.rx.mu.Lock()
+	defer ch.rx.mu.Unlock()
+	for i := range run {
+		l.open(ch, &run[i], &news)
+	}
+	news.settle(ch, now)
+	return news
 }
 
 // tidings is what a run tells the control plane. It is told after the SA's lock was
@@ -237,9 +249,7 @@ func (l *inboundLoop) flush() {
 		return
 	}
 	p := l.plane
-	p.writing.Lock()
-	n, err := p.dev.Write(l.frames)
-	p.writing.Unlock()
+	n, err := p.write(l.frames)
 	if n = max(0, min(n, len(l.frames))); n < len(l.frames) {
 		p.drops[DropDevice].Add(uint64(len(l.frames) - n))
 		if err != nil && l.refused.allow(p.now()) {

@@ -64,11 +64,18 @@ func newOutboundLoop(p *Plane) *outboundLoop {
 func (l *outboundLoop) run() {
 	for {
 		n, err := l.plane.dev.Read(l.frames)
-		l.batch(l.frames[:n])
+		l.guarded(l.frames[:n])
 		if err != nil && !l.plane.pause(err, l.plane.dev.Name()) {
 			return
 		}
 	}
+}
+
+// guarded is batch, behind the plane's guard.
+func (l *outboundLoop) guarded(frames []tun.Frame) {
+	defer l.plane.caught()
+	l.packets, l.owners, l.slab = l.packets[:0], l.owners[:0], l.slab[:0] // of a batch that was not ended
+	l.batch(frames)
 }
 
 // batch takes steps 2 to 4 for what was read.
