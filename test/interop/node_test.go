@@ -120,8 +120,12 @@ func (m *node) end() {
 func (m *node) undone() {
 	m.ns.t.Helper()
 	for _, look := range []struct{ args, what string }{
-		{"-br link", "martlet0"}, {"rule", "19809"}, {"-6 rule", "19809"}, {"rule", "0x4d61"},
-		{"route show table 19809", "dev"}, {"-6 route show table 19809", "dev"},
+		{"-br link", "martlet0"},
+		{"rule", "19809"},
+		{"-6 rule", "19809"},
+		{"rule", "0x4d61"},
+		{"route show table 19809", "dev"},
+		{"-6 route show table 19809", "dev"},
 	} {
 		out, err := m.ns.try(append([]string{"ip"}, strings.Fields(look.args)...)...)
 		if err == nil && strings.Contains(out, look.what) { // it is an error that a table is not there

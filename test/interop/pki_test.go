@@ -19,7 +19,8 @@ type identities struct {
 
 func (i *identities) ca() string                  { return filepath.Join(i.dir, "ca.pem") }
 func (i *identities) cert(kind, id string) string { return filepath.Join(i.dir, kind+"-"+id+".pem") }
-func (i *identities) key(kind, id string) string  { return filepath.Join(i.dir, kind+"-"+id+".key") }
+
+func (i *identities) key(kind, id string) string { return filepath.Join(i.dir, kind+"-"+id+".key") }
 
 func issueIdentities(dir string) (*identities, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {

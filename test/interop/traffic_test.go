@@ -2,6 +2,7 @@ package interop
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -34,8 +35,8 @@ func (ns *namespace) silent(from, to string) {
 func stream(t testing.TB, client *namespace, from string, server *namespace, to string) {
 	t.Helper()
 	s := server.spawn("iperf3", nil, "iperf3", "-s", "-B", to, "--forceflush")
-	s.says("Server listening")
-	for _, way := range []string{"", "-R"} {
+	for i, way := range []string{"", "-R"} {
+		s.says(fmt.Sprintf("(test #%d)", i+1)) // it listens anew for each
 		args := []string{"iperf3", "-c", to, "-B", from, "-n", "5M", "-J", "--connect-timeout", "10000"}
 		if way != "" {
 			args = append(args, way)
