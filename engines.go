@@ -182,15 +182,19 @@ func (s *shard) run() {
 			s.handle(ev)
 		case f := <-s.calls:
 			f(s.engine)
-		case <-timer.C:
-			s.handle(ike.Tick{})
+		case <-timer.C: // arm looks what is due
 		case <-s.node.ctx.Done():
 			return
 		}
 	}
 }
 
+// arm does what is due, before what waits in the queues, and sets the timer to what
+// is due next.
 func (s *shard) arm(timer *time.Timer) {
+	if next := s.engine.Next(); !next.IsZero() && time.Until(next) <= 0 {
+		s.handle(ike.Tick{})
+	}
 	wait := idleTick
 	if next := s.engine.Next(); !next.IsZero() {
 		wait = max(0, time.Until(next))

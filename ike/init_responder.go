@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"martlet/crypto/kex"
@@ -15,6 +16,16 @@ import (
 // initHash recognizes a repeated IKE_SA_INIT request before there is an SA for its
 // sender (RFC 7296 §2.1).
 type initHash [sha256.Size]byte
+
+// hashOfInit tells senders apart too: who copies a request and is faster with it must not
+// take the answer from its sender.
+func hashOfInit(raw []byte, from netip.Addr) initHash {
+	h := sha256.New()
+	h.Write(raw)
+	addr := from.Unmap().As16()
+	h.Write(addr[:])
+	return initHash(h.Sum(nil))
+}
 
 // initOffer is an IKE_SA_INIT request that has all that it must have.
 type initOffer struct {
@@ -37,7 +48,7 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 		e.drop(DropMalformed)
 		return
 	}
-	hash := initHash(sha256.Sum256(raw))
+	hash := hashOfInit(raw, p.Remote.Addr())
 	if s := e.inits[hash]; s != nil {
 		e.enter("repeated IKE_SA_INIT", s)
 		s.repeatInit(p)
@@ -262,11 +273,10 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 }
 
 // repeatInit answers a repeated IKE_SA_INIT with the same bytes, as long as nothing
-// came after it. It goes to the address that asked first only: who repeats another's
-// request from elsewhere does not get a longer answer sent there.
+// came after it.
 func (s *ikeSA) repeatInit(p Path) {
 	s.e.drop(DropRepeated)
-	if s.replyExchange == message.IKESAInit && s.state == stateConnecting && p.Remote.Addr() == s.path.Remote.Addr() {
+	if s.replyExchange == message.IKESAInit && s.state == stateConnecting {
 		s.send(p, s.reply)
 	}
 }

@@ -150,8 +150,8 @@ func TestUselessLease(t *testing.T) {
 	empty(t, a, b)
 }
 
-// An IKE_SA_INIT request from one address and the same bytes from another: the other
-// gets nothing.
+// An IKE_SA_INIT request from one address and the same bytes from another: they are
+// two requests, so that who copies the first and is faster does not take its answer away.
 func TestRepeatedInitFromElsewhere(t *testing.T) {
 	client, gateway := pskPair(t)
 	_, a, b := pair(t, client, gateway)
@@ -164,8 +164,12 @@ func TestRepeatedInitFromElsewhere(t *testing.T) {
 	p := b.path(a, false)
 	p.Remote = b.path(b, false).Remote
 	b.deliverOn(p, raw)
-	if len(b.sent) != 2 || len(b.e.sas) != 1 {
-		t.Error("a repetition from elsewhere was answered")
+	if len(b.sent) != 3 || len(b.e.sas) != 2 || bytes.Equal(b.sent[2].Data, b.sent[0].Data) {
+		t.Errorf("%d answers and %d SAs after a copy from elsewhere", len(b.sent), len(b.e.sas))
+	}
+	b.deliverOn(b.path(a, false), raw)
+	if len(b.sent) != 4 || !bytes.Equal(b.sent[3].Data, b.sent[0].Data) {
+		t.Error("the first sender did not get its answer again")
 	}
 }
 
