@@ -36,8 +36,8 @@ const (
 	controlReadWithin = 5 * time.Second
 )
 
-// ServeControl serves the control socket of Config.Node.Control until ctx ends. down is called
-// when the whole program is told to end. A socket that a crashed program left behind is
+// ServeControl serves the control socket of Config.Node.Control until ctx or the Node
+// ends. down is called when the whole program is told to end. A socket that a crashed program left behind is
 // replaced; one that answers is an error.
 func (n *Node) ServeControl(ctx context.Context, down func()) error {
 	path := n.Config.Node.Control
@@ -46,6 +46,8 @@ func (n *Node) ServeControl(ctx context.Context, down func()) error {
 		return err
 	}
 	server := &http.Server{Handler: n.controlHandler(down), ReadTimeout: controlReadWithin, MaxHeaderBytes: 1 << 14}
+	ctx, cancel := context.WithCancel(ctx)
+	closed := context.AfterFunc(n.ctx, cancel)
 	stop := context.AfterFunc(ctx, func() {
 		// Answers that are on their way, the one to "down" among them, get out.
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -55,6 +57,8 @@ func (n *Node) ServeControl(ctx context.Context, down func()) error {
 		}
 	})
 	n.tasks.Go(func() {
+		defer cancel()
+		defer closed()
 		defer stop()
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			n.log.Error("the control socket failed: " + err.Error())
