@@ -86,6 +86,7 @@ func (s *shard) ask(a ike.Ask) {
 		}
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: admission})
 	case ike.Configure:
+		s.node.expect(q.SA)
 		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
 	case ike.Usage:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.usage(q)})

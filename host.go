@@ -32,6 +32,7 @@ type host struct {
 	firewall firewall.Firewall
 
 	mu       sync.Mutex
+	restored bool // nothing is set any more
 	rulesSet firewall.Rules
 	leases   map[ike.SAID][]netip.Prefix
 	children map[ike.ChildID]hostChild
@@ -69,8 +70,9 @@ func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error
 		children: map[ike.ChildID]hostChild{},
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.apply(); err != nil {
+	err = h.apply()
+	h.mu.Unlock()
+	if err != nil {
 		return nil, errors.Join(hostError("the host could not be set up", err), h.restore(), device.Close())
 	}
 	return h, nil
@@ -80,8 +82,12 @@ func hostError(what string, err error) error {
 	return &Error{Code: ike.CodeHost, What: what, Why: err.Error(), Hint: "this needs root (CAP_NET_ADMIN) and /dev/net/tun"}
 }
 
-// restore undoes all of it; the device goes by itself when it is closed.
+// restore undoes all of it, for good: engines and what runs beside them may still be at
+// work. The device goes by itself when it is closed.
 func (h *host) restore() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.restored = true
 	return errors.Join(h.router.Close(), h.firewall.Clear())
 }
 
@@ -89,6 +95,9 @@ func (h *host) restore() error {
 func (h *host) enter(q ike.Configure) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.restored {
+		return net.ErrClosed
+	}
 	h.leases[q.SA] = q.Lease.Addresses
 	for _, c := range q.Children {
 		if err := h.add(c); err != nil {
@@ -156,6 +165,9 @@ func everything(p netip.Prefix) bool { return p.Bits() == 0 }
 
 // apply sets what all SAs together need.
 func (h *host) apply() error {
+	if h.restored {
+		return nil
+	}
 	c := route.Config{
 		Device:  h.device.Name(),
 		Mark:    h.config.Node.Mark,

@@ -1,8 +1,12 @@
 package martlet
 
 import (
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"martlet/crypto/suite"
 	"martlet/esp"
@@ -16,21 +20,56 @@ const defaultMTU = 1400
 // minMTU is the least MTU of IPv6 (RFC 8200 §5); a device never gets less.
 const minMTU = 1280
 
+// leases are the virtual addresses of this end by the SA that has them, from the time
+// when the engine asks for them to be set up.
+type leases struct {
+	mu sync.Mutex
+	of map[ike.SAID][]netip.Prefix
+}
+
+// expect notes that configure is going to be called for an SA. It is called by the
+// engine, as saDown is, so that the order of the two is right.
+func (n *Node) expect(sa ike.SAID) {
+	n.leases.mu.Lock()
+	defer n.leases.mu.Unlock()
+	if n.leases.of == nil {
+		n.leases.of = map[ike.SAID][]netip.Prefix{}
+	}
+	n.leases.of[sa] = nil
+}
+
 // configure sets up addresses and routes for what a gateway gave, before the children
-// carry anything.
+// carry anything. It runs beside the engine: for an SA that is down by now nothing is
+// set up.
 func (n *Node) configure(q ike.Configure) error {
-	if n.stack != nil {
-		for _, p := range q.Lease.Addresses {
-			if err := n.stack.AddAddress(p.Addr()); err != nil {
-				return err
-			}
-		}
-		return nil
+	n.leases.mu.Lock()
+	defer n.leases.mu.Unlock()
+	if _, ok := n.leases.of[q.SA]; !ok {
+		return fmt.Errorf("martlet: set up the host: %w", net.ErrClosed)
 	}
 	if n.host != nil {
 		return n.host.enter(q)
 	}
-	return nil
+	n.leases.of[q.SA] = q.Lease.Addresses
+	return n.setStack()
+}
+
+// setStack gives the stack in this process the addresses that the SAs which stand have,
+// and those that a gateway has in its pools. It wants leases.mu.
+func (n *Node) setStack() error {
+	if n.stack == nil {
+		return nil
+	}
+	var all []netip.Prefix
+	for _, pool := range n.Config.Pools {
+		if pool.Gateway.IsValid() {
+			all = append(all, netip.PrefixFrom(pool.Gateway, pool.Gateway.BitLen()))
+		}
+	}
+	for _, sa := range slices.Sorted(maps.Keys(n.leases.of)) {
+		all = append(all, n.leases.of[sa]...)
+	}
+	return n.stack.SetAddresses(all)
 }
 
 // childUp adapts device and host to a child that was installed.
@@ -49,8 +88,19 @@ func (n *Node) childDown(id ike.ChildID) {
 
 // saDown takes away what an SA's peer had given.
 func (n *Node) saDown(h ike.Down) {
+	n.leases.mu.Lock()
+	defer n.leases.mu.Unlock()
+	_, expected := n.leases.of[h.SA]
+	delete(n.leases.of, h.SA)
 	if n.host != nil {
 		n.host.leave(h.SA)
+		return
+	}
+	if !expected {
+		return
+	}
+	if err := n.setStack(); err != nil {
+		n.log.Warn("an address could not be taken away: " + err.Error())
 	}
 }
 

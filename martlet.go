@@ -82,6 +82,7 @@ type Node struct {
 	sockets *sockets
 	stack   *netstack.Stack // nil unless packets end in this process
 	host    *host           // nil unless Host
+	leases  leases
 	peers   *registry
 	events  broadcaster
 	keylog  *keyLog
