@@ -200,7 +200,7 @@ func (n *Node) paths(conn *config.Connection, remote netip.Addr) (ike.Initiate, 
 		if !encap {
 			local = 0 // a configured port belongs to the socket that lasts
 		}
-		sock, err := n.sockets.dial(remote, encap, local)
+		sock, err := n.sockets.dial(source, remote, encap, local)
 		if err != nil {
 			return ike.Path{}, err
 		}

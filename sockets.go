@@ -98,14 +98,14 @@ func (s *sockets) add(local netip.AddrPort, encap, served bool) (*socket, error)
 	return sock, nil
 }
 
-// dial returns a socket to talk to a peer: a served one of that kind if there is
-// one, else a shared ephemeral one, else (port not 0) one of its own.
-func (s *sockets) dial(to netip.Addr, encap bool, port uint16) (*socket, error) {
+// dial returns a socket to talk to a peer from the address source: a served one of that
+// kind if there is one, else a shared ephemeral one, else (port not 0) one of its own.
+func (s *sockets) dial(source, to netip.Addr, encap bool, port uint16) (*socket, error) {
 	s.mu.Lock()
 	for _, sock := range s.open {
 		local := sock.LocalAddr()
 		sameFamily := local.Addr().Is4() == to.Is4()
-		if sameFamily && sock.Encap() == encap && (port == 0 || port == local.Port()) {
+		if sameFamily && (local.Addr().IsUnspecified() || local.Addr() == source) && sock.Encap() == encap && (port == 0 || port == local.Port()) {
 			s.mu.Unlock()
 			return sock, nil
 		}
