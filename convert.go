@@ -152,9 +152,11 @@ func selectorsText(in []message.Selector) string {
 // prefixesOf is what selectors cover, ports and protocols left aside.
 func prefixesOf(in []message.Selector) []netip.Prefix {
 	var out []netip.Prefix
+	seen := map[netip.Prefix]bool{}
 	for _, s := range in {
 		for _, p := range s.Prefixes() {
-			if !slices.Contains(out, p) {
+			if !seen[p] {
+				seen[p] = true
 				out = append(out, p)
 			}
 		}
