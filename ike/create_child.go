@@ -197,6 +197,12 @@ func (s *ikeSA) createChildRequest(ps []message.Payload) {
 		s.badRequest(errMissing("CREATE_CHILD_SA without TSi or TSr"))
 		return
 	}
+	if len(s.children) >= maxChildren {
+		err := errTooManyChildren()
+		s.childFailed("", err)
+		s.respond(notify(err.Notify))
+		return
+	}
 	s.openRequested(r, ps, nonce.Data)
 }
 
@@ -239,7 +245,9 @@ func (s *ikeSA) openRequested(r *childRequest, ps []message.Payload, ni []byte) 
 		s.badRequest(errMissing("a KE payload of the wrong length"))
 		return
 	}
+	s.promised = a.spiIn
 	s.exchangeKeys(group, ke.Data, func(public, shared []byte, err error) {
+		s.promised = 0
 		if s.state != stateEstablished {
 			s.e.releaseESPSPI(a.spiIn)
 			s.respond(notify(message.TemporaryFailure))

@@ -15,6 +15,7 @@ const (
 	maxCAHashes      = 50               // in a CERTREQ of ours: 1,000 octets
 	maxInitLen       = 8 << 10          // octets of an IKE_SA_INIT request, which a half-open SA keeps
 	maxEarlyDeletes  = 64               // deletes of children that are not there yet
+	maxChildren      = 256              // of one SA, when the peer wants another
 	maxSelectors     = 255              // what a TS payload holds
 	nonceLen         = 32               // at least half the key length of every PRF (RFC 7296 §2.10)
 )

@@ -59,6 +59,15 @@ func errSelectorsAsked(r *childRequest, local, remote []message.Selector) *Error
 	}
 }
 
+// errTooManyChildren is a responder's.
+func errTooManyChildren() *Error {
+	return &Error{
+		Code: CodeRefused, Notify: message.NoAdditionalSAs, What: "the peer wants one more child SA than it may have",
+		Why:  fmt.Sprintf("it has %d on one IKE SA", maxChildren),
+		Hint: "put several selectors into one child at the peer, or see why it opens so many",
+	}
+}
+
 func errSelectorsWidened(o *childOffer, tsi, tsr []message.Selector) *Error {
 	return &Error{
 		Code: CodeSelectors, What: "the peer answers with traffic selectors that we did not offer",

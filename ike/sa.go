@@ -97,6 +97,7 @@ type ikeSA struct {
 	active   task
 	asks     []AskID
 	children []*child
+	promised uint32   // SPI of a child that the peer asked for, while its keys are made
 	early    []uint32 // SPIs that the peer deleted while a child is being opened
 
 	deadlines [deadlines]time.Time
@@ -240,8 +241,13 @@ func (s *ikeSA) end(reason string, err *Error) {
 	s.e.report(down)
 }
 
-// releaseOffers gives back the SPIs of children that were offered and not answered.
+// releaseOffers gives back the SPIs of children that were offered and not answered, or
+// are being answered.
 func (s *ikeSA) releaseOffers() {
+	if s.promised != 0 {
+		s.e.releaseESPSPI(s.promised)
+		s.promised = 0
+	}
 	if t, ok := s.active.(childOfferer); ok {
 		t.releaseOffer(s)
 	}
