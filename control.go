@@ -36,9 +36,10 @@ const (
 	controlReadWithin = 5 * time.Second
 )
 
-// ServeControl serves the control socket of Config.Node.Control until ctx or the Node
-// ends. down is called when the whole program is told to end. A socket that a crashed program left behind is
-// replaced; one that answers is an error.
+// ServeControl serves the control socket of Config.Node.Control until ctx ends, or until
+// Close has undone what Start did; while the Node closes it refuses every order with
+// ike.CodeTerminated. down is called when the whole program is told to end. A socket that
+// a crashed program left behind is replaced; one that answers is an error.
 func (n *Node) ServeControl(ctx context.Context, down func()) error {
 	path := n.Config.Node.Control
 	listener, err := listenControl(ctx, path)
@@ -47,7 +48,7 @@ func (n *Node) ServeControl(ctx context.Context, down func()) error {
 	}
 	server := &http.Server{Handler: n.controlHandler(down), ReadTimeout: controlReadWithin, MaxHeaderBytes: 1 << 14}
 	ctx, cancel := context.WithCancel(ctx)
-	closed := context.AfterFunc(n.ctx, cancel)
+	closed := context.AfterFunc(n.gone, cancel)
 	stop := context.AfterFunc(ctx, func() {
 		// Answers that are on their way, the one to "down" among them, get out.
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -90,7 +91,16 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 
 // onlyOne is an error if a program serves the control socket at path.
 func onlyOne(ctx context.Context, path string) error {
-	if _, err := NewControl(path).Status(ctx); err != nil {
+	_, err := NewControl(path).Status(ctx)
+	if e, ok := errors.AsType[*Error](err); ok && e.Code == ike.CodeTerminated {
+		return &Error{
+			Code: ike.CodeHost,
+			What: "the martlet that runs here is still ending",
+			Why:  "it waits for its peers, and then undoes what it set up on this host",
+			Hint: "try again in a second, or wait for it with `martlet down`",
+		}
+	}
+	if err != nil {
 		return nil //nolint:nilerr // nobody answers, as it should be
 	}
 	return &Error{
@@ -143,7 +153,13 @@ func (n *Node) controlHandler(down func()) http.Handler {
 		n.Disconnect(order.Connection)
 		writeResult(w, nil)
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.ending.Load() {
+			writeResult(w, net.ErrClosed)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func readOrder(w http.ResponseWriter, r *http.Request) (order controlOrder, ok bool) {
@@ -162,7 +178,11 @@ func writeResult(w http.ResponseWriter, err error) {
 		return
 	}
 	e, ok := errors.AsType[*Error](err)
-	if !ok {
+	switch {
+	case ok:
+	case errors.Is(err, net.ErrClosed):
+		e = &Error{Code: ike.CodeTerminated, What: "the martlet that was asked is ending", Hint: "start it again"}
+	default:
 		e = &Error{Code: ike.CodeInternal, What: err.Error()}
 	}
 	writeJSON(w, http.StatusConflict, e)
@@ -244,8 +264,14 @@ func (c *Control) unreachable(err error) error {
 		Why:  err.Error(),
 		Hint: "is `martlet up` or `martlet serve` running? another socket is named with --control or -c",
 	}
-	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		e.Why = op.Err.Error() // what is around it is HTTP's
+	}
+	switch {
+	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES):
 		e.Hint = "the socket belongs to another user, root as a rule: use sudo"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Hint = "the one that made the socket was killed; the next `martlet up` or `martlet serve` undoes what it left on this host"
 	}
 	return e
 }

@@ -2,10 +2,13 @@ package martlet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"martlet/ike"
 )
 
 // A Node that is closed does not wait for the context of its control socket.
@@ -24,5 +27,43 @@ func TestCloseEndsControl(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("Close waits for the control socket for ever")
+	}
+}
+
+// While a Node undoes what it did, its socket answers that it is ending, and nobody else
+// takes the host; after that it is gone.
+func TestControlOfAnEndingNode(t *testing.T) {
+	client := startNode(t, false, fmt.Sprintf(clientText, "127.0.0.1", 4500))
+	path := filepath.Join(t.TempDir(), "c.sock")
+	client.Config.Node.Control = path
+	if err := client.ServeControl(context.Background(), func() { t.Error("it was told to end") }); err != nil {
+		t.Fatal(err)
+	}
+	codeOf := func(err error) ike.Code {
+		e, _ := errors.AsType[*Error](err)
+		if e == nil {
+			return ""
+		}
+		return e.Code
+	}
+	control := NewControl(path)
+	client.ending.Store(true)
+	_, err := control.Status(t.Context())
+	for what, err := range map[string]error{"status": err, "up": control.Up(t.Context(), "office", ""), "down": control.Down(t.Context(), "")} {
+		if codeOf(err) != ike.CodeTerminated {
+			t.Errorf("%s of one that is ending: %v", what, err)
+		}
+	}
+	if err := onlyOne(t.Context(), path); codeOf(err) != ike.CodeHost {
+		t.Errorf("another one beside it: %v", err)
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := onlyOne(t.Context(), path); err != nil {
+		t.Errorf("another one after it: %v", err)
+	}
+	if _, err := control.Status(t.Context()); codeOf(err) != ike.CodeHost {
+		t.Errorf("status of one that ended: %v", err)
 	}
 }

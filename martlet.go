@@ -90,8 +90,11 @@ type Node struct {
 	fitted  atomic.Bool // the device's MTU came from a child
 	started atomic.Bool
 	closing sync.Once
+	ending  atomic.Bool     // Close has begun
 	ctx     context.Context // ends with the Node
 	cancel  context.CancelFunc
+	gone    context.Context // ends when Close has undone what Start did
+	left    context.CancelFunc
 	tasks   sync.WaitGroup
 
 	mu       sync.Mutex
@@ -122,6 +125,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	n.gone, n.left = context.WithCancel(context.WithoutCancel(ctx))
 	n.attempts, n.turns = map[string]*attempt{}, map[string]chan struct{}{}
 	defer func() {
 		if err != nil {
@@ -192,6 +196,7 @@ func (n *Node) Close() error {
 	var errs []error
 	n.closing.Do(func() {
 		n.started.Store(true) // one that was closed does not start any more
+		n.ending.Store(true)
 		if n.device == nil && n.Device != nil {
 			errs = append(errs, n.Device.Close())
 		}
@@ -212,6 +217,7 @@ func (n *Node) Close() error {
 		} else if n.host != nil {
 			errs = append(errs, n.host.device.Close())
 		}
+		n.left()
 		n.tasks.Wait()
 		n.events.close()
 		if n.keylog != nil {

@@ -37,6 +37,7 @@ func TestReport(t *testing.T) {
 		"network":      {&martlet.Error{Code: "unreachable"}, exitNetwork, ""},
 		"policy":       {&martlet.Error{Code: "no-proposal-chosen"}, exitPolicy, ""},
 		"host":         {&martlet.Error{Code: "host"}, exitConfiguration, ""},
+		"told to end":  {&martlet.Error{Code: "terminated", What: "x"}, exitInterrupted, "martlet: x\n  code: terminated\n"},
 		"bug":          {&martlet.Error{Code: "internal", What: "x"}, exitInternal, "martlet: x\n  code: internal\n"},
 		"interrupted":  {fmt.Errorf("x: %w", context.Canceled), exitInterrupted, "martlet: interrupted\n"},
 		"anything":     {errors.New("x"), exitInternal, "martlet: x\n  code: internal\n"},

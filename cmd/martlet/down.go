@@ -75,7 +75,8 @@ up on this host.`,
 	return cmd
 }
 
-// awaitEnd waits until nobody answers on the control socket.
+// awaitEnd waits until nobody answers on the control socket, which is when the host is as
+// it was; one that is ending refuses.
 func awaitEnd(ctx context.Context, control *martlet.Control) error {
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("it was told to end and still runs after %v", patience))
@@ -83,7 +84,9 @@ func awaitEnd(ctx context.Context, control *martlet.Control) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := control.Status(ctx); err != nil && ctx.Err() == nil {
+		_, err := control.Status(ctx)
+		e, ok := errors.AsType[*martlet.Error](err)
+		if err != nil && ctx.Err() == nil && !(ok && e.Code == codeTerminated) {
 			return nil
 		}
 		select {

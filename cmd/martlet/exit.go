@@ -25,6 +25,9 @@ const (
 	exitInterrupted    = 130
 )
 
+// codeTerminated is of what somebody else told to end.
+const codeTerminated = "terminated"
+
 // usageError is a command line that is wrong.
 type usageError struct {
 	err     error
@@ -60,6 +63,9 @@ func report(w io.Writer, err error) int {
 			fmt.Fprintf(w, "    %s\n", strings.TrimRight(line, "\n"))
 		}
 		hint(w, e.Why, e.Hint, string(e.Code))
+		if e.Code == codeTerminated {
+			return exitInterrupted
+		}
 		return status(e.Code.Class())
 	}
 	if errors.Is(err, context.Canceled) {

@@ -50,12 +50,13 @@ func runNode(ctx context.Context, node *martlet.Node, cancel func(), meanwhile f
 		return err
 	}
 	defer func() {
-		// The tasks of the control socket end with the context; Close waits for them.
 		cancel()
 		err = errors.Join(err, node.Close())
 	}()
 	if node.Config.Node.Control != "" {
-		if err := node.ServeControl(ctx, cancel); err != nil {
+		// The socket outlives the context: `martlet down` waits until it is gone, and then
+		// the host is as it was.
+		if err := node.ServeControl(context.WithoutCancel(ctx), cancel); err != nil {
 			return err
 		}
 	}

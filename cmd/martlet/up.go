@@ -47,7 +47,7 @@ that one to bring the connection up, and returns when it is.`,
 				return err
 			}
 			if running(cmd.Context(), c.Node.Control) {
-				return martlet.NewControl(c.Node.Control).Up(cmd.Context(), name, child)
+				return upElsewhere(cmd, martlet.NewControl(c.Node.Control), name, child)
 			}
 			return up(cmd, c, name, child, verbose)
 		},
@@ -58,6 +58,20 @@ that one to bring the connection up, and returns when it is.`,
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log as log_level says, not warnings and errors alone")
 	return cmd
+}
+
+// upElsewhere has the running martlet bring the connection up.
+func upElsewhere(cmd *cobra.Command, control *martlet.Control, name, child string) error {
+	if err := control.Up(cmd.Context(), name, child); err != nil {
+		return err
+	}
+	status, err := control.Status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	printUp(cmd.ErrOrStderr(), *status, name)
+	fmt.Fprintf(cmd.ErrOrStderr(), "martlet: process %d keeps it up\n", status.PID)
+	return nil
 }
 
 func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) error {
