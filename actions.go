@@ -93,13 +93,22 @@ func (s *shard) ask(a ike.Ask) {
 	}
 }
 
+// workWait is how long a computation waits for a processor: as long as a half-open SA
+// lives. In a flood they would pile up otherwise, long after the SAs that wanted them.
+const workWait = 30 * time.Second
+
 // aside runs what may take long on a goroutine of its own, as many at once as
 // there are processors, and posts the reply.
 func (s *shard) aside(id ike.AskID, run func() ike.Reply) {
 	s.node.tasks.Go(func() {
+		patience := time.NewTimer(workWait)
+		defer patience.Stop()
 		select {
 		case s.node.engines.work <- struct{}{}:
 			defer func() { <-s.node.engines.work }()
+		case <-patience.C:
+			s.post(ike.Answer{ID: id, Value: ike.WorkDone{Err: fmt.Errorf("martlet: no processor was free for %v", workWait)}})
+			return
 		case <-s.node.ctx.Done():
 			return
 		}

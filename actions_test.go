@@ -1,0 +1,31 @@
+package martlet
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"martlet/ike"
+)
+
+// Computations that find no place in time are given up: who wanted them has given up too,
+// and in a flood they would pile up without end.
+func TestWorkIsNotQueuedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := &Node{ctx: ctx, engines: &engines{work: make(chan struct{}, 1)}}
+		s := &shard{node: n, in: make(chan ike.Event, 1)}
+		n.engines.work <- struct{}{} // somebody computes for hours
+		ran := false
+		s.aside(7, func() ike.Reply { ran = true; return nil })
+		answer, ok := (<-s.in).(ike.Answer)
+		if !ok || answer.ID != 7 {
+			t.Fatalf("got %v", answer)
+		}
+		if done, ok := answer.Value.(ike.WorkDone); !ok || done.Err == nil || ran {
+			t.Errorf("got %v, ran %v", answer.Value, ran)
+		}
+		n.tasks.Wait()
+	})
+}
