@@ -34,6 +34,8 @@ type controlOrder struct {
 const (
 	maxControlBody    = 1 << 16
 	controlReadWithin = 5 * time.Second
+	// controlAnswersWithin is how long another program may take to say that it is there.
+	controlAnswersWithin = 2 * time.Second
 )
 
 // ServeControl serves the control socket of Config.Node.Control until ctx ends, or until
@@ -89,9 +91,19 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// onlyOne is an error if a program serves the control socket at path.
+// onlyOne is an error if a program serves the control socket at path, or holds it.
 func onlyOne(ctx context.Context, path string) error {
-	_, err := NewControl(path).Status(ctx)
+	within, cancel := context.WithTimeout(ctx, controlAnswersWithin)
+	defer cancel()
+	_, err := NewControl(path).Status(within)
+	if within.Err() != nil && ctx.Err() == nil {
+		return &Error{
+			Code: ike.CodeHost,
+			What: "a martlet that runs here does not answer",
+			Why:  fmt.Sprintf("somebody has the control socket %s open and said nothing for %v", path, controlAnswersWithin),
+			Hint: "is it stopped? end it first, then start again",
+		}
+	}
 	if e, ok := errors.AsType[*Error](err); ok && e.Code == ike.CodeTerminated {
 		return &Error{
 			Code: ike.CodeHost,

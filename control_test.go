@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"testing"
 	"time"
@@ -65,5 +66,25 @@ func TestControlOfAnEndingNode(t *testing.T) {
 	}
 	if _, err := control.Status(t.Context()); codeOf(err) != ike.CodeHost {
 		t.Errorf("status of one that ended: %v", err)
+	}
+}
+
+// A martlet that is stopped, or hangs, is still there: its host must not be set up anew.
+func TestOneThatDoesNotAnswerIsRunning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.sock")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	only := make(chan error, 1)
+	go func() { only <- onlyOne(t.Context(), path) }()
+	select {
+	case err = <-only:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it is waited for, for ever")
+	}
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != ike.CodeHost {
+		t.Errorf("got %v", err)
 	}
 }
