@@ -34,10 +34,10 @@ type SAStatus struct {
 	RemoteAddr netip.AddrPort `json:"remote_addr"`
 	LocalID    string         `json:"local_id"`
 	RemoteID   string         `json:"remote_id"`
-	Suite      string         `json:"suite"`
+	Suite      string         `json:"suite"` // empty until it is negotiated
 	Addresses  []netip.Prefix `json:"virtual_addresses,omitempty"`
 	DNS        []netip.Addr   `json:"dns,omitempty"`
-	Since      time.Time      `json:"since"`
+	Since      time.Time      `json:"since,omitzero"` // when it was established
 	Stages     []StageStatus  `json:"stages,omitempty"`
 	Extensions []string       `json:"extensions,omitempty"`
 	Conditions []string       `json:"conditions,omitempty"`
@@ -66,7 +66,11 @@ type ChildStatus struct {
 
 // Status takes a picture of the Node. SAs come oldest first.
 func (n *Node) Status() Status {
-	s := Status{Version: Version, PID: os.Getpid(), Device: n.device.Name(), MTU: n.device.MTU(), Listening: n.Addresses(), Drops: n.drops()}
+	s := Status{
+		Version: Version, PID: os.Getpid(), Device: n.device.Name(), MTU: n.device.MTU(), Drops: n.drops(),
+		// Lists are never null in JSON.
+		Listening: slices.Concat([]netip.AddrPort{}, n.Addresses()), SAs: []SAStatus{}, Connections: []string{},
+	}
 	for _, c := range connectionsOf(n.Config, n.Serve) {
 		s.Connections = append(s.Connections, c.Name)
 	}
@@ -85,8 +89,11 @@ func (n *Node) saStatus(st ike.Status) SAStatus {
 		SPIi: st.SPIi.String(), SPIr: st.SPIr.String(),
 		LocalAddr: st.Path.Local, RemoteAddr: st.Path.Remote,
 		LocalID: st.Local.String(), RemoteID: st.Remote.String(),
-		Suite: st.Suite.String(), Addresses: st.Lease.Addresses, DNS: st.Lease.DNS,
-		Since: st.Since, Extensions: st.Extensions, Conditions: st.Conditions,
+		Addresses: st.Lease.Addresses, DNS: st.Lease.DNS, Since: st.Since,
+		Extensions: st.Extensions, Conditions: st.Conditions, Children: []ChildStatus{},
+	}
+	if st.SPIr != 0 {
+		s.Suite = st.Suite.String()
 	}
 	for _, stage := range st.Stages {
 		s.Stages = append(s.Stages, StageStatus{Stage: string(stage.Stage), Took: stage.Took})

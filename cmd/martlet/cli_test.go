@@ -104,28 +104,33 @@ func TestFollow(t *testing.T) {
 	closed := martlet.Event{Kind: martlet.EventDown, Connection: "a", Text: "the peer said so"}
 	others := martlet.Event{Kind: martlet.EventDown, Connection: "b", Err: gone}
 	type events []martlet.Event
-	const up = "martlet: a is up: 10.77.0.2/32 by martlet0, peer gw at 192.0.2.1:4500, suite\n"
+	const up = "martlet: a is up: 10.77.0.2/32 by martlet0, peer gw at 192.0.2.1:4500, suite\n" +
+		"  note: the peer gave no ipv6 address; traffic of that family does not go through the tunnel\n" +
+		"  note: the peer's resolvers are 10.1.0.53; this host's are left as they are\n"
 	for name, tt := range map[string]struct {
-		before  events // sent while connecting
+		silence time.Duration // at the start
+		before  events        // sent while connecting
 		connect error
 		after   events
 		err     error
 		text    string
 	}{
-		"until the end":    {events{stage, childUp}, nil, nil, nil, "  IKE_AUTH     12.3ms\n  child net: x === y\n" + up},
-		"does not connect": {events{stage, dead}, gone, nil, gone, "  IKE_AUTH     12.3ms\n"},
-		"next address":     {events{dead, stage}, nil, nil, nil, "  IKE_AUTH     12.3ms\n" + up},
-		"dies":             {events{established}, nil, events{dead, stage}, gone, up},
-		"dies at once":     {events{established, childUp, dead}, nil, nil, gone, "  child net: x === y\n"},
-		"child fails":      {events{established, childFailed}, nil, nil, nil, "  child net failed: no\n" + up},
-		"is closed":        {events{established}, nil, events{closed, stage}, nil, up + "martlet: a is down: the peer said so\n"},
-		"another dies":     {nil, nil, events{others, childDown}, nil, up + "  child net is down: why\n"},
+		"until the end":    {0, events{stage, childUp}, nil, nil, nil, "  IKE_AUTH     12.3ms\n  child net: x === y\n" + up},
+		"does not answer":  {12 * time.Second, nil, gone, nil, gone, "  no answer for 5s; asking again\n"},
+		"does not connect": {0, events{stage, dead}, gone, nil, gone, "  IKE_AUTH     12.3ms\n"},
+		"next address":     {0, events{dead, stage}, nil, nil, nil, "  IKE_AUTH     12.3ms\n" + up},
+		"dies":             {0, events{established}, nil, events{dead, stage}, gone, up},
+		"dies at once":     {0, events{established, childUp, dead}, nil, nil, gone, "  child net: x === y\n"},
+		"child fails":      {0, events{established, childFailed}, nil, nil, nil, "  child net failed: no\n" + up},
+		"is closed":        {0, events{established}, nil, events{closed, stage}, nil, up + "martlet: a is down: the peer said so\n"},
+		"another dies":     {0, nil, nil, events{others, childDown}, nil, up + "  child net is down: why\n"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var b bytes.Buffer
 			ch := make(chan martlet.Event, 10)
-			f := &follower{w: &b, name: "a", events: ch, connected: make(chan error, 1)}
+			f := &follower{w: &b, name: "a", request: []string{"ipv4", "ipv6"}, events: ch, connected: make(chan error, 1)}
 			go func() {
+				time.Sleep(tt.silence) // of the bubble's clock
 				for _, ev := range tt.before {
 					ch <- ev
 				}
@@ -139,7 +144,7 @@ func TestFollow(t *testing.T) {
 			err := f.follow(func() martlet.Status {
 				return martlet.Status{Device: "martlet0", SAs: []martlet.SAStatus{
 					{Connection: "b"},
-					{Connection: "a", Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, RemoteID: "gw", RemoteAddr: netip.MustParseAddrPort("192.0.2.1:4500"), Suite: "suite"},
+					{Connection: "a", Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53")}, RemoteID: "gw", RemoteAddr: netip.MustParseAddrPort("192.0.2.1:4500"), Suite: "suite"},
 				}}
 			})
 			if !errors.Is(err, tt.err) || tt.err == nil && err != nil {
@@ -165,8 +170,8 @@ func TestPrintStatus(t *testing.T) {
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53")},
 			Since:    now.Add(-90 * time.Second),
 			Children: []martlet.ChildStatus{{Name: "net", SPIIn: "c1", SPIOut: "c2", Suite: "aes256gcm16", Local: []string{"10.77.0.2/32"}, Remote: []string{"0.0.0.0/0"}, PacketsIn: 1, BytesIn: 84, PacketsOut: 2000, BytesOut: 2 << 20}},
-		}},
-		Connections: []string{"office", "other"},
+		}, {Connection: "slow", State: "connecting", SPIi: "03", SPIr: "00", LocalID: "%any", RemoteID: "%any", RemoteAddr: netip.MustParseAddrPort("192.0.2.3:500")}},
+		Connections: []string{"office", "other", "slow"},
 		Drops:       map[string]uint64{"replay": 3, "bad-icv": 0},
 	}, now)
 	want := `martlet 1, process 7, device martlet0, MTU 1400
@@ -180,6 +185,7 @@ office: established for 1m30s, aes256gcm16-prfsha256-x25519
   child net: 10.77.0.2/32 === 0.0.0.0/0, aes256gcm16
     in  c1 84 B, 1 packet
     out c2 2.0 MiB, 2000 packets
+slow: connecting, no answer yet from 192.0.2.3:500
 other: no tunnel
 dropped replay: 3
 `

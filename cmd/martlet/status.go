@@ -78,6 +78,11 @@ func printSA(w io.Writer, sa martlet.SAStatus, now time.Time) {
 	if !sa.Since.IsZero() {
 		since = " for " + now.Sub(sa.Since).Round(time.Second).String()
 	}
+	if sa.Suite == "" {
+		// The peer has said nothing yet, and who both are comes after that.
+		fmt.Fprintf(w, "%s: %s, no answer yet from %v\n", sa.Connection, sa.State, sa.RemoteAddr)
+		return
+	}
 	fmt.Fprintf(w, "%s: %s%s, %s\n", sa.Connection, sa.State, since, sa.Suite)
 	fmt.Fprintf(w, "  %v %s\n  %v %s\n", sa.LocalAddr, sa.LocalID, sa.RemoteAddr, sa.RemoteID)
 	fmt.Fprintf(w, "  SPIs %s %s\n", sa.SPIi, sa.SPIr)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ that one to bring the connection up, and returns when it is.`,
 				return err
 			}
 			if running(cmd.Context(), c.Node.Control) {
-				return upElsewhere(cmd, martlet.NewControl(c.Node.Control), name, child)
+				return upElsewhere(cmd, c, name, child)
 			}
 			return up(cmd, c, name, child, verbose)
 		},
@@ -61,7 +62,8 @@ that one to bring the connection up, and returns when it is.`,
 }
 
 // upElsewhere has the running martlet bring the connection up.
-func upElsewhere(cmd *cobra.Command, control *martlet.Control, name, child string) error {
+func upElsewhere(cmd *cobra.Command, c *config.Config, name, child string) error {
+	control := martlet.NewControl(c.Node.Control)
 	if err := control.Up(cmd.Context(), name, child); err != nil {
 		return err
 	}
@@ -69,7 +71,7 @@ func upElsewhere(cmd *cobra.Command, control *martlet.Control, name, child strin
 	if err != nil {
 		return err
 	}
-	printUp(cmd.ErrOrStderr(), *status, name)
+	printUp(cmd.ErrOrStderr(), *status, name, c.Connections[name].Request)
 	fmt.Fprintf(cmd.ErrOrStderr(), "martlet: process %d keeps it up\n", status.PID)
 	return nil
 }
@@ -89,7 +91,7 @@ func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) 
 	}
 	node := &martlet.Node{Config: c, Host: true, Logger: logger}
 	return runNode(ctx, node, cancel, func(ctx context.Context) error {
-		f := &follower{w: stderr, name: name, events: node.Watch(ctx), connected: make(chan error, 1)}
+		f := &follower{w: stderr, name: name, request: c.Connections[name].Request, events: node.Watch(ctx), connected: make(chan error, 1)}
 		go func() {
 			err := node.Connect(ctx, name)
 			if err == nil && child != "" {
@@ -101,10 +103,15 @@ func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) 
 	})
 }
 
+// quiet is how long nothing happens before the follower says that it still waits: by
+// then two messages were lost.
+const quiet = 5 * time.Second
+
 // follower prints what happens to a connection.
 type follower struct {
 	w         io.Writer
 	name      string
+	request   []string             // the families of which a virtual address is asked for
 	events    <-chan martlet.Event // closed when we end
 	connected chan error           // what came of connecting, once
 
@@ -116,8 +123,15 @@ type follower struct {
 // events end; the error is that of the connection.
 func (f *follower) follow(status func() martlet.Status) error {
 	connected := f.connected
+	silent := time.NewTimer(quiet)
+	defer silent.Stop()
 	for {
 		select {
+		case <-silent.C:
+			if connected != nil {
+				fmt.Fprintf(f.w, "  no answer for %v; asking again\n", quiet)
+			}
+			continue
 		case err := <-connected:
 			// What led to it was sent before.
 			for n := len(f.events); n > 0; n-- {
@@ -130,7 +144,7 @@ func (f *follower) follow(status func() martlet.Status) error {
 			}
 			connected = nil
 			if f.down == nil {
-				printUp(f.w, status(), f.name)
+				printUp(f.w, status(), f.name, f.request)
 			}
 		case ev, ok := <-f.events:
 			if !ok && connected != nil {
@@ -140,6 +154,7 @@ func (f *follower) follow(status func() martlet.Status) error {
 				return nil
 			}
 			f.take(ev)
+			silent.Reset(quiet)
 		}
 		// While connecting, an SA that fails may be one of several tries.
 		if connected == nil && f.down != nil {
@@ -178,17 +193,26 @@ func (f *follower) take(ev martlet.Event) {
 	}
 }
 
-// printUp prints what was negotiated.
-func printUp(w io.Writer, s martlet.Status, name string) {
+// printUp prints what was negotiated, and what of it is less than one may expect.
+func printUp(w io.Writer, s martlet.Status, name string, request []string) {
 	for _, sa := range s.SAs {
 		if sa.Connection != name {
 			continue
 		}
-		address := ""
-		for _, a := range sa.Addresses {
-			address += " " + a.String()
+		by := s.Device
+		if len(sa.Addresses) > 0 {
+			by = list(sa.Addresses) + " by " + by
 		}
-		fmt.Fprintf(w, "martlet: %s is up:%s by %s, peer %s at %v, %s\n", name, address, s.Device, sa.RemoteID, sa.RemoteAddr, sa.Suite)
+		fmt.Fprintf(w, "martlet: %s is up: %s, peer %s at %v, %s\n", name, by, sa.RemoteID, sa.RemoteAddr, sa.Suite)
+		for _, family := range request {
+			isIt := func(a netip.Prefix) bool { return a.Addr().Is4() == (family == "ipv4") }
+			if !slices.ContainsFunc(sa.Addresses, isIt) {
+				fmt.Fprintf(w, "  note: the peer gave no %s address; traffic of that family does not go through the tunnel\n", family)
+			}
+		}
+		if len(sa.DNS) > 0 {
+			fmt.Fprintf(w, "  note: the peer's resolvers are %s; this host's are left as they are\n", list(sa.DNS))
+		}
 	}
 }
 
