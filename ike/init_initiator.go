@@ -36,6 +36,8 @@ type initTask struct {
 	groups   []uint16 // that we offer
 	pair     kex.Initiator
 	cookie   []byte
+	asked    time.Time     // when the request was sent first as it is now
+	trip     time.Duration // how long the last cookie was on its way
 	restarts int
 	early    *Error // what an unprotected message said
 	waiting  bool   // for a computation
@@ -84,6 +86,7 @@ func (t *initTask) send(s *ikeSA) {
 		s.close("proposals do not fit a message", errInternal("the proposals do not fit an IKE_SA_INIT message"))
 		return
 	}
+	t.asked = s.e.now
 	s.begin(message.IKESAInit, [][]byte{s.realI})
 }
 
@@ -126,15 +129,18 @@ func (s *ikeSA) initResponse(h message.Header, raw []byte) {
 	t.accept(s, h, m.Payloads, bytes.Clone(raw))
 }
 
-// takeCookie repeats the request with a cookie (RFC 7296 §2.6).
+// takeCookie repeats the request with a cookie (RFC 7296 §2.6). One that comes too early
+// to answer the request as it is now belongs to a repetition of the one before. To take it
+// would be wrong: the answer that is on its way would no longer be to our last request,
+// which AUTH covers.
 func (t *initTask) takeCookie(s *ikeSA, n *message.Notify) {
 	switch {
 	case len(n.Data) == 0 || len(n.Data) > 64:
 		s.e.drop(DropMalformed)
-	case bytes.Equal(n.Data, t.cookie):
+	case bytes.Equal(n.Data, t.cookie), s.e.now.Sub(t.asked) < t.trip:
 		s.e.drop(DropRepeated)
 	case t.again(s):
-		t.cookie = n.Data
+		t.cookie, t.trip = n.Data, s.e.now.Sub(t.asked)
 		t.send(s)
 	}
 }
