@@ -69,7 +69,7 @@ func (n *Node) Status() Status {
 	s := Status{
 		Version: Version, PID: os.Getpid(), Device: n.device.Name(), MTU: n.device.MTU(), Drops: n.drops(),
 		// Lists are never null in JSON.
-		Listening: slices.Concat([]netip.AddrPort{}, n.Addresses()), SAs: []SAStatus{}, Connections: []string{},
+		Listening: append([]netip.AddrPort{}, n.Addresses()...), SAs: []SAStatus{}, Connections: []string{},
 	}
 	for _, c := range connectionsOf(n.Config, n.Serve) {
 		s.Connections = append(s.Connections, c.Name)
