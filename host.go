@@ -3,12 +3,15 @@ package martlet
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 
 	"go.uber.org/zap"
 
@@ -48,8 +51,16 @@ type hostChild struct {
 // openHost undoes what a crashed program left, opens the device and sets what does not
 // depend on peers.
 func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error) {
+	if !mayConfigureHost() {
+		return nil, &Error{
+			Code: ike.CodeHost,
+			What: "this host may not be set up by this user",
+			Why:  "devices, routes and the packet filter need CAP_NET_ADMIN, which this process does not have",
+			Hint: "run it as root, with sudo for example; a container needs the capability NET_ADMIN",
+		}
+	}
 	if err := errors.Join(route.Recover(c.Node.State, log), firewall.Recover(log)); err != nil {
-		return nil, hostError("what an earlier martlet left could not be undone", err)
+		return nil, hostError(c, "what an earlier martlet left could not be undone", err)
 	}
 	mtu := c.Node.MTU
 	if mtu == 0 {
@@ -57,7 +68,7 @@ func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error
 	}
 	device, err := tun.Open(c.Node.Device, mtu)
 	if err != nil {
-		return nil, hostError("the TUN device "+c.Node.Device+" could not be opened", err)
+		return nil, hostError(c, "the TUN device "+c.Node.Device+" could not be opened", err)
 	}
 	h = &host{
 		config:   c,
@@ -73,13 +84,28 @@ func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error
 	err = h.apply()
 	h.mu.Unlock()
 	if err != nil {
-		return nil, errors.Join(hostError("the host could not be set up", err), h.restore(), device.Close())
+		return nil, errors.Join(hostError(c, "the host could not be set up", err), h.restore(), device.Close())
 	}
 	return h, nil
 }
 
-func hostError(what string, err error) error {
-	return &Error{Code: ike.CodeHost, What: what, Why: err.Error(), Hint: "this needs root (CAP_NET_ADMIN) and /dev/net/tun"}
+func hostError(c *config.Config, what string, err error) error {
+	e := &Error{
+		Code: ike.CodeHost,
+		What: what,
+		Why:  strings.ReplaceAll(err.Error(), "\n", "; "),
+		Hint: "this needs /dev/net/tun, and nftables in the kernel",
+	}
+	path, ok := errors.AsType[*fs.PathError](err)
+	switch {
+	case ok && c.Node.State != "" && strings.HasPrefix(path.Path, c.Node.State):
+		e.Hint = "set node.state to a folder that root may write; what must be undone after a crash stands there"
+	case errors.Is(err, syscall.EBUSY):
+		e.Hint = "end the other program, or set node.device to a name of your own"
+	case errors.Is(err, fs.ErrPermission):
+		e.Hint = "this needs root outside of a restricted container: CAP_NET_ADMIN, /dev/net/tun and a writable /proc/sys"
+	}
+	return e
 }
 
 // restore undoes all of it, for good: engines and what runs beside them may still be at

@@ -1,7 +1,12 @@
 package martlet
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
+	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/zap"
@@ -88,5 +93,25 @@ func TestHostIsRestoredLast(t *testing.T) {
 	n.saDown(ike.Down{SA: 7})
 	if m.routes.Device != "" || m.rules.Device != "" {
 		t.Errorf("left behind: %+v, %+v", m.routes, m.rules)
+	}
+}
+
+// What to do depends on why the host could not be set up.
+func TestHostErrorHints(t *testing.T) {
+	c := &config.Config{}
+	c.Node.State = "/run/martlet"
+	for name, tt := range map[string]struct {
+		err  error
+		hint string
+	}{
+		"state folder":  {&fs.PathError{Op: "mkdir", Path: "/run/martlet", Err: syscall.EACCES}, "node.state"},
+		"device taken":  {fmt.Errorf("tun: %w", syscall.EBUSY), "node.device"},
+		"no privilege":  {fmt.Errorf("route: %w", syscall.EPERM), "root"},
+		"anything else": {syscall.EOPNOTSUPP, "/dev/net/tun"},
+	} {
+		e, ok := errors.AsType[*Error](hostError(c, "x", tt.err))
+		if !ok || e.Code != ike.CodeHost || !strings.Contains(e.Hint, tt.hint) {
+			t.Errorf("%s: %+v", name, e)
+		}
 	}
 }
