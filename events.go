@@ -132,7 +132,9 @@ func (n *Node) report(what ike.Happening) {
 	case ike.Down:
 		n.peers.leave(h.SA)
 		n.saDown(h)
-		if h.Err != nil {
+		if abandoned(h) && !n.limit.allow(handshakes, h.Path.Remote.Addr(), now) {
+			n.log.Debug("down", zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))
+		} else if h.Err != nil {
 			n.logError("down", h.Connection, h.Err, zap.Stringer("at", h.Path.Remote))
 		} else {
 			n.log.Info("down", zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))
@@ -145,6 +147,14 @@ func (n *Node) report(what ike.Happening) {
 	case ike.Refused:
 		n.refused(h)
 	}
+}
+
+// handshakes is the kind of line that tells of abandoned ones. It is no Drop: no message was.
+const handshakes ike.Drop = 0
+
+// abandoned tells whether a peer began an SA and let it lie, which anybody can do.
+func abandoned(h ike.Down) bool {
+	return !h.Initiator && !h.Established && h.Err != nil && h.Err.Code == ike.CodeUnreachable
 }
 
 // refused logs what was turned away at the door, sparingly, so that a flood does not
