@@ -20,6 +20,7 @@ import (
 
 	"martlet/config"
 	"martlet/crypto/pki"
+	"martlet/ike"
 )
 
 // DemoOptions says what the demo does beyond connecting.
@@ -61,7 +62,7 @@ const (
 // server behind the gateway. It needs no privilege. The report is never nil and is
 // filled as far as the demo came.
 func Demo(ctx context.Context, o DemoOptions) (*DemoReport, error) {
-	report := &DemoReport{Expected: o.Size, Pcap: o.Pcap}
+	report := &DemoReport{Expected: o.Size}
 	err := demo(ctx, o, report)
 	report.OK = err == nil
 	if err != nil {
@@ -205,7 +206,12 @@ func demoClientConfig(own, peer config.Auth, at netip.AddrPort) *config.Config {
 func demoCapture(client *Node, path string, report *DemoReport) (done func() error, err error) {
 	file, err := os.Create(path)
 	if err != nil {
-		return nil, err
+		return nil, &Error{
+			Code: ike.CodeHost,
+			What: "the capture cannot be written",
+			Why:  err.Error(),
+			Hint: "name a file in a folder that exists and that you may write",
+		}
 	}
 	if client.Capture, err = NewCapture(file); err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -217,7 +223,7 @@ func demoCapture(client *Node, path string, report *DemoReport) (done func() err
 		}
 	}
 	client.Config.Node.KeyLog = dir
-	report.KeyLog = dir
+	report.Pcap, report.KeyLog = path, dir
 	return func() error { return errors.Join(client.Capture.Err(), file.Close()) }, nil
 }
 

@@ -70,6 +70,12 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%q is taken as %d", text, o)
 		}
 	}
+	for text, want := range map[string]string{"1G": "1GiB", "1000": "1000B", "1024": "1KiB"} {
+		var o, again octets
+		if err := o.Set(text); err != nil || o.String() != want || again.Set(o.String()) != nil || again != o {
+			t.Errorf("%s is written %s, want %s; read again it is %d (%v)", text, o.String(), want, again, err)
+		}
+	}
 	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1 << 30: "1.0 GiB", 1536 << 40: "1536.0 TiB"} {
 		if got := size(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
@@ -191,5 +197,21 @@ dropped replay: 3
 `
 	if b.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+}
+
+// The bar and its figures fit a line, however narrow the terminal.
+func TestProgress(t *testing.T) {
+	for columns, bar := range map[int]int{120: 40, 80: 40, 60: 26, 40: 6, 20: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			var b bytes.Buffer
+			draw, _ := progress(&b, columns)
+			time.Sleep(time.Second) // of the bubble's clock
+			draw(1<<30-1, 1<<30)
+			line := strings.TrimSuffix(strings.TrimPrefix(b.String(), "\r"), "\x1b[K")
+			if len(line) >= columns && bar > 0 || strings.Index(line, "]")-1 != bar {
+				t.Errorf("%d columns: %q", columns, line)
+			}
+		})
 	}
 }

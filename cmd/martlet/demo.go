@@ -36,7 +36,11 @@ configuration. It fails unless all octets arrived.`,
 			o.Logger = newLogger(cmd.ErrOrStderr(), level)
 			end := func() {}
 			if !asJSON && !verbose && term.IsTerminal(int(os.Stderr.Fd())) {
-				o.Progress, end = progress(cmd.ErrOrStderr())
+				columns, _, err := term.GetSize(int(os.Stderr.Fd()))
+				if err != nil {
+					columns = 80
+				}
+				o.Progress, end = progress(cmd.ErrOrStderr(), columns)
 			}
 			report, err := martlet.Demo(cmd.Context(), o)
 			end()
@@ -57,9 +61,11 @@ configuration. It fails unless all octets arrived.`,
 	return cmd
 }
 
-// progress draws a bar on a terminal, ten times a second at most; end wipes it away.
-func progress(w io.Writer) (draw func(done, total int64), end func()) {
-	const width = 40
+// progress draws a bar on a terminal of so many columns, ten times a second at most; end
+// wipes it away.
+func progress(w io.Writer, columns int) (draw func(done, total int64), end func()) {
+	const figures = len("[] 100 % 1023.9 MiB 1023.9 Mbit/s") + 1 // the last column would wrap
+	width := max(min(40, columns-figures), 0)
 	start := time.Now()
 	var last time.Time
 	draw = func(done, total int64) {
@@ -68,7 +74,7 @@ func progress(w io.Writer) (draw func(done, total int64), end func()) {
 			return
 		}
 		last = now
-		filled := int(done * width / total)
+		filled := int(done * int64(width) / total)
 		rate := float64(done) * 8 / max(now.Sub(start).Seconds(), 1e-3)
 		fmt.Fprintf(w, "\r[%s%s] %3d %% %s %s\x1b[K", strings.Repeat("#", filled), strings.Repeat(".", width-filled),
 			done*100/total, size(uint64(done)), bitRate(rate))

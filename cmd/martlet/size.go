@@ -25,8 +25,10 @@ func size(n uint64) string {
 // octets is a flag such as 1GiB, 64M or 1000.
 type octets int64
 
-// String writes the flag's value.
-func (o *octets) String() string { return strings.ReplaceAll(size(uint64(*o)), " ", "") }
+// String writes the flag's value as Set takes it, if it is a whole number of its unit.
+func (o *octets) String() string {
+	return strings.ReplaceAll(strings.Replace(size(uint64(*o)), ".0 ", " ", 1), " ", "")
+}
 
 // Type names the flag's type in help.
 func (o *octets) Type() string { return "size" }
