@@ -280,7 +280,7 @@ func (f *faults) routes(c *Connection, path string) {
 		f.add(key, `"selectors", "none" and a list exclude each other`, "")
 	}
 	f.distinct(key, len(c.Routes.List), func(i int) any { return c.Routes.List[i] })
-	if !c.Routes.Selectors || len(c.Request) > 0 || f.has(key) {
+	if !c.Routes.Selectors || len(c.Request) > 0 || f.has(key) || f.has(join(path, "request")) {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Children)) {

@@ -25,6 +25,7 @@ func TestFaults(t *testing.T) {
 	child := func(text string) string { return more(text) }
 	for name, tt := range map[string]struct{ text, key, reason string }{
 		"unknown table":           {more("[conection.x]\n"), "conection", "unknown key (hint: did you mean connection?)"},
+		"misspelt request":        {strings.Replace(conn(`reqest = ["ipv4"]`), "10.2.0.0/16", "0.0.0.0/0", 1), "connection.branch.reqest", "did you mean request"},
 		"unknown key":             {conn(`loval.x = 1`), "connection.branch.loval", "did you mean local"},
 		"key of another table":    {conn(`log_level = "info"`), "connection.branch.log_level", "belongs in [node]"},
 		"key of strongSwan":       {child(`esp_proposals = ["aes256gcm16"]`), "connection.branch.child.lan.esp_proposals", "it is called proposals here"},

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,6 +14,14 @@ import (
 // it names, and checks it whole. The error is Errors: every fault at once.
 func Load(path string) (*Config, error) {
 	f := newFaults(path, filepath.Dir(path))
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		hint := ""
+		if here, err := os.Getwd(); err == nil && !filepath.IsAbs(path) {
+			hint = "the current folder is " + here
+		}
+		f.add("", "the file does not exist", hint)
+		return nil, f.err()
+	}
 	data, info, err := open(path)
 	if err != nil {
 		f.fault("", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,15 @@ func newCheck() *cobra.Command {
 		Short:   "Check a configuration file without starting anything",
 		Long:    "Check reads a configuration with all files that it names and tells every fault\nand every weakness in it. It starts nothing and needs no privilege other than to read.",
 		Example: "  martlet check /etc/martlet/office.toml",
-		Args:    cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return errors.New("the configuration is not named: martlet check FILE")
+			case 1:
+				return nil
+			}
+			return fmt.Errorf("one file at a time: %s is one too many", args[1])
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(cmd, args[0])
 			if err != nil {
