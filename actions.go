@@ -179,6 +179,7 @@ func (e *planeEvents) Remapped(child uint64, path esp.Path) {
 // Expire implements esp.Events.
 func (e *planeEvents) Expire(child uint64, hard bool) {
 	if hard {
-		e.node.engines.everywhere(ike.CloseChild{Child: ike.ChildID(child)})
+		id := ike.ChildID(child)
+		e.node.engines.shards[id.Shard()].post(ike.CloseChild{Child: id})
 	}
 }

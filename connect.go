@@ -95,19 +95,24 @@ func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 		return err
 	}
 	defer done()
+	notUp := &Error{
+		Code: ike.CodeNoConnection,
+		What: fmt.Sprintf("connection %q is not up, so that it can have no child %q", conn.Name, child),
+		Why:  "a further child is negotiated inside of an established IKE SA",
+		Hint: "connect first",
+	}
 	st, ok := n.established(conn.Name)
 	if !ok {
-		return &Error{
-			Code: ike.CodeNoConnection,
-			What: fmt.Sprintf("connection %q is not up, so that it can have no child %q", conn.Name, child),
-			Why:  "a further child is negotiated inside of an established IKE SA",
-			Hint: "connect first",
-		}
+		return notUp
 	}
 	if slices.ContainsFunc(st.Children, func(c ike.ChildInfo) bool { return c.Name == child }) {
 		return nil
 	}
 	return n.await(ctx, conn, &attempt{child: child, sa: st.SA, begun: true}, func(*attempt) error {
+		// From here on the attempt hears when the SA goes; it may have gone before.
+		if now, _ := n.established(conn.Name); now.SA != st.SA {
+			return notUp
+		}
 		n.engines.of(st.SA).post(ike.Acquire{Connection: conn.Name, Child: child})
 		return nil
 	})
@@ -128,7 +133,7 @@ func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Ad
 				Code: ike.CodeUnreachable,
 				What: fmt.Sprintf("no way to %v", remote),
 				Why:  err.Error(),
-				Hint: "is the network up, and does it have a route for this family of addresses?",
+				Hint: "is the network up, and does it have a route for this family of addresses? is remote the other end?",
 			}
 		}
 		n.engines.shards[0].initiate(a, initiate)
@@ -138,6 +143,9 @@ func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Ad
 
 // connection finds a connection by name.
 func (n *Node) connection(name string) (*config.Connection, error) {
+	if n.engines == nil {
+		return nil, errors.New("martlet: the Node was not started")
+	}
 	names := slices.Sorted(maps.Keys(n.Config.Connections))
 	if name == "" && len(names) == 1 {
 		name = names[0]
@@ -238,7 +246,11 @@ func (n *Node) source(remote netip.Addr) (netip.Addr, error) {
 		return s.Source(remote)
 	}
 	if n.host != nil {
-		return n.host.source(remote)
+		source, err := n.host.source(remote)
+		if err == nil && source == remote {
+			err = fmt.Errorf("%v is an address of this host itself", remote)
+		}
+		return source, err
 	}
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(remote, natPort)))
 	if err != nil {

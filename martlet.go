@@ -55,7 +55,8 @@ const (
 )
 
 // Node is one end of tunnels. The fields are set before Start and not changed after.
-// All methods may be called by several goroutines at once.
+// Methods may be called by several goroutines at once, those that are not Start or Close only
+// after Start returned without an error.
 type Node struct {
 	// Config must be complete: loaded by package config, or completed by it.
 	Config *config.Config

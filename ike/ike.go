@@ -27,6 +27,9 @@ type (
 	ChildID uint64
 )
 
+// Shard is the Config.Shard of the engine that has the child.
+func (id ChildID) Shard() uint8 { return uint8(id >> 56) }
+
 // Config is what an engine works by. It is read and never changed; what it points
 // to must not be changed either.
 type Config struct {

@@ -214,6 +214,7 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 		return
 	}
 	t.waiting = true
+	s.set(dueInitError, time.Time{}) // this is the better answer
 	s.finish(t.pair, ke.Data, func(shared []byte, err error) {
 		t.waiting = false
 		if err != nil {

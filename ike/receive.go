@@ -182,7 +182,7 @@ func (s *ikeSA) follow(p Path) {
 	case s.initiator && s.state == stateConnecting:
 		return
 	case s.state == stateConnecting:
-	case !s.is(condNATThere):
+	case !s.is(condNATThere), s.path.Encap && !p.Encap: // no ESP goes where there is no encapsulation
 		return
 	}
 	s.path = p
@@ -193,7 +193,8 @@ func (s *ikeSA) follow(p Path) {
 }
 
 // unprotectedHint looks at a message for this SA that is not encrypted. Nothing that
-// it says is believed; INVALID_IKE_SPI makes us ask the peer, seldom. It reports whether the message was such a one.
+// it says is believed; INVALID_IKE_SPI makes us ask the peer, seldom. It reports
+// whether the message was such a one.
 func (s *ikeSA) unprotectedHint(raw []byte) bool {
 	m, err := message.Parse(raw)
 	if err != nil {
