@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -213,5 +215,25 @@ func TestProgress(t *testing.T) {
 				t.Errorf("%d columns: %q", columns, line)
 			}
 		})
+	}
+}
+
+// Output that gets lost is a failure, also of a command that does not look.
+func TestLostOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no file that is always full: ", err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"version"}, {"config", "reference"}, {"demo", "--size", "1KiB"}} {
+		cmd := exec.Command(os.Args[0], args...)
+		cmd.Args[0] = "martlet" // as TestMain knows it
+		cmd.Stdout = full
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		err := cmd.Run()
+		if cmd.ProcessState.ExitCode() != exitConfiguration || !strings.Contains(stderr.String(), "could not be written") {
+			t.Errorf("%v: %v: %s", args, err, stderr.String())
+		}
 	}
 }

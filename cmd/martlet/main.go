@@ -9,11 +9,15 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"martlet"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -27,6 +31,8 @@ func run(args []string) int {
 
 	root := newRoot()
 	root.SetArgs(args)
+	stdout := &faithful{w: os.Stdout}
+	root.SetOut(stdout)
 	began := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { began = true }
 	cmd, err := root.ExecuteContextC(ctx)
@@ -34,7 +40,24 @@ func run(args []string) int {
 		// What fails before a command begins is the command line.
 		err = usage(cmd, err)
 	}
+	if stdout.err != nil && (err == nil || errors.Is(err, stdout.err)) {
+		err = &martlet.Error{Code: "host", What: "the output could not be written", Why: stdout.err.Error(), Hint: "is the disk full, or the reader gone?"}
+	}
 	return report(os.Stderr, err)
+}
+
+// faithful remembers the first error of a writer, which the printing commands do not look at.
+type faithful struct {
+	w   io.Writer
+	err error
+}
+
+func (f *faithful) Write(b []byte) (int, error) {
+	n, err := f.w.Write(b)
+	if f.err == nil {
+		f.err = err
+	}
+	return n, err
 }
 
 func newRoot() *cobra.Command {
