@@ -175,6 +175,7 @@ func (sc scenario) play(t *testing.T, initiate bool) {
 		p.traffic(t, inA4, inB4)
 	}
 	p.suite(t)
+	p.counters(t)
 	leaks.clean(t)
 	p.close(t)
 }
@@ -202,6 +203,26 @@ func (p *pair) suite(t *testing.T) {
 	}
 	if sa.RemoteID != swanID || sa.LocalID != martletID {
 		t.Errorf("identities are %q and %q", sa.LocalID, sa.RemoteID)
+	}
+}
+
+// counters checks that both directions carried packets and that none of the peer's was
+// refused. What the kernel itself sends to the device, such as router solicitations, has no
+// policy.
+func (p *pair) counters(t *testing.T) {
+	t.Helper()
+	s := p.m.status()
+	if s == nil || len(s.SAs) == 0 || len(s.SAs[0].Children) == 0 {
+		t.Errorf("the tunnel went down by itself: %+v", s)
+		return
+	}
+	if c := s.SAs[0].Children[0]; c.PacketsIn < 100 || c.PacketsOut < 100 {
+		t.Errorf("the child counts %d packets in and %d out", c.PacketsIn, c.PacketsOut)
+	}
+	for reason, n := range s.Drops {
+		if strings.HasPrefix(reason, "esp-") && reason != "esp-no-policy" {
+			t.Errorf("%d packets dropped: %s", n, reason)
+		}
 	}
 }
 
