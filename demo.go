@@ -216,12 +216,8 @@ func demoCapture(client *Node, path string, report *DemoReport) (done func() err
 	if client.Capture, err = NewCapture(file); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
+	// The tables grow from run to run: they may be the user's own.
 	dir := filepath.Dir(path)
-	for _, table := range keyTables {
-		if err := os.Remove(filepath.Join(dir, table)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, errors.Join(err, file.Close())
-		}
-	}
 	client.Config.Node.KeyLog = dir
 	report.Pcap, report.KeyLog = path, dir
 	return func() error { return errors.Join(client.Capture.Err(), file.Close()) }, nil

@@ -228,11 +228,16 @@ func (h *host) apply() error {
 
 // poolPrefixes is the addresses of a pool as prefixes.
 func poolPrefixes(p *config.Pool) []netip.Prefix {
-	var out []message.Selector
-	for _, r := range p.Ranges {
-		out = append(out, message.Selector{From: r.From, To: r.To, EndPort: 65535})
+	var out []netip.Prefix
+	for i, text := range p.Addresses {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			out = append(out, prefix.Masked())
+			continue
+		}
+		run := message.Selector{From: p.Ranges[i].From, To: p.Ranges[i].To, EndPort: 65535}
+		out = append(out, run.Prefixes()...)
 	}
-	return prefixesOf(out)
+	return out
 }
 
 // sources are the addresses that this host's own packets into the tunnel should have

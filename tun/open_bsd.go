@@ -12,7 +12,7 @@ import (
 func hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "needs root: run with sudo or doas, or use --userspace, which needs no right"
+		return "needs root: run with sudo or doas"
 	case errors.Is(err, unix.EBUSY):
 		return "another program has an interface of that name: end it, or choose another name"
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO):

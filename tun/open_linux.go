@@ -51,11 +51,11 @@ func setMTU(_ wgtun.Device, name string, mtu int) error {
 func hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return "the kernel has no TUN driver here: load it with \"modprobe tun\", pass " + cloneDevice + " into the container, or use --userspace"
+		return "the kernel has no TUN driver here: load it with \"modprobe tun\", pass " + cloneDevice + " into the container"
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
 		return "another program has an interface of that name: end it, or choose another name"
 	case errors.Is(err, fs.ErrPermission):
-		return "needs CAP_NET_ADMIN and " + cloneDevice + ": run as root, or use --userspace, which needs neither"
+		return "needs CAP_NET_ADMIN and " + cloneDevice + ": run as root"
 	case errors.Is(err, unix.EINVAL):
 		return "an interface name has 1 to 15 characters, no slash and no space, and must not be that of an interface of another kind"
 	}

@@ -126,7 +126,7 @@ func TestOpenWithoutRight(t *testing.T) {
 	if err != nil {
 		t.Skipf("cannot run a program as nobody: %v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "CAP_NET_ADMIN") || !strings.Contains(string(out), "--userspace") {
+	if !strings.Contains(string(out), "CAP_NET_ADMIN") || !strings.Contains(string(out), "run as root") {
 		t.Errorf("got %s", out)
 	}
 }

@@ -11,9 +11,9 @@ import (
 func hint(err error) string {
 	switch {
 	case errors.Is(err, windows.ERROR_MOD_NOT_FOUND), errors.Is(err, fs.ErrNotExist):
-		return "wintun.dll was not found: put the signed file of this processor type from https://www.wintun.net beside the program, or use --userspace"
+		return "wintun.dll was not found: put the signed file of this processor type from https://www.wintun.net beside the program"
 	case errors.Is(err, fs.ErrPermission):
-		return "needs Administrator: start from an elevated prompt, or use --userspace, which needs no right"
+		return "needs Administrator: start from an elevated prompt"
 	}
 	return ""
 }

@@ -175,7 +175,7 @@ func NewCredential(certs []*x509.Certificate, key crypto.Signer) (*Credential, e
 		return nil, &CertError{
 			Code: CodeKeyMismatch,
 			What: "the private key does not belong to certificate " + named(certs[0]),
-			Why:  fmt.Sprintf("the key is %s, the certificate's another one (%s)", keyType(key.Public()), keyType(certs[0].PublicKey)),
+			Why:  fmt.Sprintf("the public key (%s) that goes with it is not the certificate's (%s)", keyType(key.Public()), keyType(certs[0].PublicKey)),
 			Hint: "use the key with which the certificate was requested",
 		}
 	}

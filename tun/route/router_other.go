@@ -28,5 +28,5 @@ func (unsupported) Set(Config) error { return unavailable() }
 func (unsupported) Close() error     { return nil }
 
 func unavailable() error {
-	return fmt.Errorf("route: addresses and routes are not set on %s, only on linux; use --userspace: %w", runtime.GOOS, errors.ErrUnsupported)
+	return fmt.Errorf("route: addresses and routes are not set on %s, only on linux: %w", runtime.GOOS, errors.ErrUnsupported)
 }

@@ -199,7 +199,7 @@ func Recover(stateDir string, log *zap.Logger) error {
 		r, err := readRecord(path)
 		if err != nil {
 			if !locked(path) && !errors.Is(err, fs.ErrNotExist) {
-				log.Warn("state file cannot be read, removed", zap.String("file", path), zap.Error(err))
+				log.Warn("state file cannot be read, and goes", zap.String("file", path), zap.Error(err))
 				failed = append(failed, os.Remove(path))
 			}
 			continue
