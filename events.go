@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -118,8 +119,10 @@ func (n *Node) report(what ike.Happening) {
 		n.log.Info("child up", zap.String("conn", c.Connection), zap.String("child", c.Name),
 			zap.Stringer("suite", c.Suite), zap.String("local", selectorsText(c.Local)), zap.String("remote", selectorsText(c.Remote)))
 		n.childUp(c)
-		n.events.send(Event{Time: now, Kind: EventChildUp, Connection: c.Connection, Child: c.Name,
-			Text: selectorsText(c.Local) + " === " + selectorsText(c.Remote)})
+		n.events.send(Event{
+			Time: now, Kind: EventChildUp, Connection: c.Connection, Child: c.Name,
+			Text: selectorsText(c.Local) + " === " + selectorsText(c.Remote),
+		})
 		n.attempt(c.Connection, func(a *attempt) { a.up(c) })
 	case ike.ChildDown:
 		n.log.Info("child down", zap.String("conn", h.Connection), zap.String("child", h.Name), zap.String("reason", h.Reason))
@@ -161,8 +164,7 @@ func abandoned(h ike.Down) bool {
 // fill the log. What any peer may meet on its way in is no warning.
 func (n *Node) refused(h ike.Refused) {
 	level := zap.WarnLevel
-	switch h.Reason {
-	case ike.DropCookieRequired, ike.DropCookieInvalid, ike.DropInvalidKE:
+	if slices.Contains([]ike.Drop{ike.DropCookieRequired, ike.DropCookieInvalid, ike.DropInvalidKE}, h.Reason) {
 		level = zap.DebugLevel
 	}
 	what := "refused: " + h.Reason.String()

@@ -134,9 +134,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}()
 
-	if n.peers, err = newRegistry(n.Config); err != nil {
-		return err
-	}
+	n.peers = newRegistry(n.Config)
 	if n.Config.Node.KeyLog != "" {
 		if n.keylog, err = openKeyLog(n.Config.Node.KeyLog); err != nil {
 			return err

@@ -34,7 +34,7 @@ type lease struct {
 	addr netip.Addr
 }
 
-func newRegistry(c *config.Config) (*registry, error) {
+func newRegistry(c *config.Config) *registry {
 	r := &registry{config: c, pools: map[string]*aaa.Pool{}, in: map[ike.SAID]*guest{}}
 	for name, p := range c.Pools {
 		ranges := make([]aaa.Range, len(p.Ranges))
@@ -43,7 +43,7 @@ func newRegistry(c *config.Config) (*registry, error) {
 		}
 		r.pools[name] = aaa.NewPool(name, ranges, p.Gateway)
 	}
-	return r, nil
+	return r
 }
 
 // admit answers an engine that has authenticated a peer, and tells which other SAs must

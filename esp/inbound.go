@@ -2,6 +2,7 @@ package esp
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"go.uber.org/zap"
 
@@ -182,7 +183,7 @@ func (t *tidings) settle(ch *child, now int64) {
 func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 	inner, f, newest, err := ch.rx.in.open(p.Data)
 	if err != nil {
-		why, _ := err.(Drop)
+		why, _ := errors.AsType[Drop](err)
 		news.heard = news.heard || why.authentic()
 		news.note(newest, p)
 		l.plane.drop(ch, why)
@@ -238,8 +239,9 @@ func (d Drop) authentic() bool {
 	switch d {
 	case DropBadPadding, DropNextHeader, DropDummy, DropBadInner:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // flush takes step 6, and counts. The device does not say which packets it left, so

@@ -2,6 +2,7 @@ package esp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -192,11 +193,10 @@ func (in *Inbound) decrypt(pkt []byte) (payload []byte, next uint8, newest bool,
 		return nil, 0, false, why
 	}
 	text, err := in.cipher.Open(pkt, headLen, suite.ESN{On: in.esn, High: uint32(seq >> 32)})
-	switch err {
-	case nil:
-	case suite.ErrLength:
+	if errors.Is(err, suite.ErrLength) {
 		return nil, 0, false, DropTooShort
-	default:
+	}
+	if err != nil {
 		return nil, 0, false, DropBadICV
 	}
 	// RFC 4303 §3.4.3: the window is updated only after the integrity check.

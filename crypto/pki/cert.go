@@ -1,7 +1,7 @@
 package pki
 
 import (
-	"crypto/sha1" //nolint:gosec // RFC 7296 §3.7 names CAs by SHA-1; nothing rests on it.
+	"crypto/sha1"
 	"crypto/x509"
 	"fmt"
 	"net/netip"

@@ -50,7 +50,7 @@ func (ca *testCA) make(tb testing.TB, name string, isCA bool, change func(*x509.
 	if template.PublicKey != nil {
 		pub, template.PublicKey = template.PublicKey, nil
 	}
-	parent, signer := template, crypto.Signer(key)
+	parent, signer := template, key
 	if ca != nil {
 		parent, signer = ca.cert, ca.key
 	}

@@ -58,7 +58,9 @@ func TestMismatchFix(t *testing.T) {
 			`add "aes256gcm16-noesn" to proposals (only noesn not accepted)`,
 		},
 		{
-			"nothing accepted", ProtocolESP, []string{"aes256gcm16"}, nil,
+			"nothing accepted", ProtocolESP,
+			[]string{"aes256gcm16"},
+			nil,
 			`add "aes256gcm16" to proposals (only aes256gcm16 not accepted)`,
 		},
 	}

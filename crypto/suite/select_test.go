@@ -54,27 +54,32 @@ func TestSelect(t *testing.T) {
 		},
 		{
 			"key length counts", ProtocolESP,
-			[]string{"aes128gcm16", "aes192gcm16", "aes256gcm16"}, []string{"aes256gcm16"},
+			[]string{"aes128gcm16", "aes192gcm16", "aes256gcm16"},
+			[]string{"aes256gcm16"},
 			false, 2, "aes256gcm16-esn",
 		},
 		{
 			"32-bit sequence numbers alone", ProtocolESP,
-			[]string{"aes256gcm16-noesn"}, []string{"aes256gcm16"},
+			[]string{"aes256gcm16-noesn"},
+			[]string{"aes256gcm16"},
 			false, 0, "aes256gcm16-noesn",
 		},
 		{
 			"key exchange where both have one", ProtocolESP,
-			[]string{"aes256gcm16-ecp256-noesn"}, []string{"aes256gcm16-x25519-ecp256-modpnone"},
+			[]string{"aes256gcm16-ecp256-noesn"},
+			[]string{"aes256gcm16-x25519-ecp256-modpnone"},
 			false, 0, "aes256gcm16-ecp256-noesn",
 		},
 		{
 			"no key exchange where only we have one", ProtocolESP,
-			[]string{"aes256gcm16-noesn"}, []string{"aes256gcm16-x25519-modpnone"},
+			[]string{"aes256gcm16-noesn"},
+			[]string{"aes256gcm16-x25519-modpnone"},
 			false, 0, "aes256gcm16-noesn",
 		},
 		{
 			"no key exchange where only they have one", ProtocolESP,
-			[]string{"aes256gcm16-x25519-modpnone-noesn"}, []string{"aes256gcm16"},
+			[]string{"aes256gcm16-x25519-modpnone-noesn"},
+			[]string{"aes256gcm16"},
 			false, 0, "aes256gcm16-modpnone-noesn",
 		},
 	}

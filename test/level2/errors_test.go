@@ -14,7 +14,7 @@ import (
 
 func TestFailuresAreExplainedOnBothSides(t *testing.T) {
 	type peers struct{ gateway, client *config.Connection }
-	certs := func(w *world, p peers, people *people) {
+	certs := func(_ *world, p peers, people *people) {
 		p.gateway.Local, p.client.Peer = people.gateway.local(), people.client.trusts("gateway.test")
 		p.client.Local, p.gateway.Peer = people.client.local(), people.gateway.trusts("*@test")
 	}

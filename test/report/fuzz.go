@@ -137,7 +137,8 @@ func fuzzOne(ctx context.Context, p *fuzzPackage, bin, target string, each time.
 	}
 	defer os.RemoveAll(cache)
 	for range 2 {
-		cmd := exec.CommandContext(ctx, bin, "-test.run=^$", "-test.fuzz=^"+target+"$", "-test.fuzztime="+each.String(), "-test.parallel=1", "-test.fuzzcachedir="+cache)
+		cmd := exec.CommandContext(ctx, bin, "-test.run=^$", "-test.fuzz=^"+target+"$", "-test.fuzztime="+each.String(), "-test.parallel=1", "-test.fuzzcachedir="+cache,
+			"-test.fuzzminimizetime=1x") // or most of the time goes into making inputs short
 		cmd.Dir = p.Dir
 		b, err := cmd.CombinedOutput()
 		o.seconds = time.Since(start).Seconds()
