@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+
+	"martlet/crypto/suite"
 )
 
 // unknown notes a key that no field has, with the one that was probably meant.
@@ -108,29 +110,9 @@ func nearest(word string, words []string) (best string, least int) {
 		return "", least
 	}
 	for _, w := range words {
-		if n := distance(word, w); n < least {
+		if n := suite.Distance(word, w, least); n < least {
 			best, least = w, n
 		}
 	}
 	return best, least
-}
-
-// distance counts the letters to insert, delete or replace to turn a into b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

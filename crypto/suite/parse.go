@@ -164,16 +164,17 @@ func suggest(word string) string {
 		if len(word) >= 3 && strings.HasPrefix(k.name, word) {
 			return k.name
 		}
-		if d := distance(word, k.name, least); d < least {
+		if d := Distance(word, k.name, least); d < least {
 			best, least = k.name, d
 		}
 	}
 	return best
 }
 
-// distance counts the insertions, deletions and replacements of an octet that
-// turn a into b. It gives up with limit where the lengths differ by as much.
-func distance(a, b string, limit int) int {
+// Distance counts the insertions, deletions and replacements of an octet that
+// turn a into b, for hints at what was meant. It gives up with limit where the lengths
+// differ by as much.
+func Distance(a, b string, limit int) int {
 	if max(len(a)-len(b), len(b)-len(a)) >= limit {
 		return limit
 	}
