@@ -1,7 +1,6 @@
 package martlet
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -111,11 +110,11 @@ func (s *sockets) dial(source, to netip.Addr, encap bool, port uint16) (*socket,
 		}
 	}
 	s.mu.Unlock()
-	any := netip.IPv6Unspecified()
+	wildcard := netip.IPv6Unspecified()
 	if to.Is4() {
-		any = netip.IPv4Unspecified()
+		wildcard = netip.IPv4Unspecified()
 	}
-	return s.add(netip.AddrPortFrom(any, port), encap, false)
+	return s.add(netip.AddrPortFrom(wildcard, port), encap, false)
 }
 
 // find returns the socket that a path starts at.
@@ -136,22 +135,15 @@ func (s *sockets) find(local netip.AddrPort, encap bool) *socket {
 func (s *sockets) listening() []netip.AddrPort {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []netip.AddrPort
-	sorted := slices.Clone(s.open)
-	slices.SortStableFunc(sorted, func(a, b *socket) int {
-		return cmp.Compare(boolRank(!a.Encap()), boolRank(!b.Encap()))
-	})
-	for _, sock := range sorted {
-		if sock.served {
-			out = append(out, sock.LocalAddr())
+	var encap, plain []netip.AddrPort
+	for _, sock := range s.open {
+		switch {
+		case !sock.served:
+		case sock.Encap():
+			encap = append(encap, sock.LocalAddr())
+		default:
+			plain = append(plain, sock.LocalAddr())
 		}
 	}
-	return out
-}
-
-func boolRank(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return slices.Concat(encap, plain)
 }
