@@ -16,11 +16,17 @@ func (ns *namespace) ping(from, to string) {
 		last = out
 		return err == nil
 	})
-	// Now that it works it goes on working, though a peer on a busy machine may lose one.
-	out, err := ns.try("ping", "-n", "-I", from, "-c", "5", "-i", "0.05", "-W", "5", to)
-	if err != nil || strings.Count(out, "bytes from") < 3 {
-		ns.t.Errorf("ping from %s to %s: %v\n%s\nbefore:\n%s", from, to, err, out, last)
+	// Now that it works it works each time. A peer on a busy machine may lose one, but not
+	// one in each of three runs.
+	var out string
+	for range 3 {
+		var err error
+		out, err = ns.try("ping", "-n", "-I", from, "-c", "5", "-i", "0.05", "-W", "5", to)
+		if err == nil && strings.Contains(out, " 0% packet loss") {
+			return
+		}
 	}
+	ns.t.Errorf("ping from %s to %s loses some each time:\n%s\nbefore:\n%s", from, to, out, last)
 }
 
 // silent fails the test if a ping is answered.
