@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 )
 
 // Attribute is one configuration attribute; Value is as it is on the wire. In a
@@ -114,14 +115,21 @@ func (a Attribute) Domain() (string, error) {
 	if len(a.Value) == 0 || len(a.Value) > 253 {
 		return "", a.lengthError("1 to 253")
 	}
-	for i, c := range a.Value {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
-		default:
-			return "", fmt.Errorf("message: octet %d of %v is %#02x, want a letter, digit, hyphen, underscore or dot", i, a.Type, c)
-		}
+	if i := notInName(a.Value); i >= 0 {
+		return "", fmt.Errorf("message: octet %d of %v is %#02x, want a letter, digit, hyphen, underscore or dot", i, a.Type, a.Value[i])
 	}
 	return string(a.Value), nil
+}
+
+// notInName is the index of the first octet that no host name has, or -1.
+func notInName(name []byte) int {
+	return slices.IndexFunc(name, func(c byte) bool {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+			return false
+		}
+		return true
+	})
 }
 
 func (a Attribute) lengthError(want string) error {

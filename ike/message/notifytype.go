@@ -57,15 +57,23 @@ const (
 	RedirectSupported             NotifyType = 16406 // RFC 5685
 	Redirect                      NotifyType = 16407 // RFC 5685
 	RedirectedFrom                NotifyType = 16408 // RFC 5685
+	TicketLTOpaque                NotifyType = 16409 // RFC 5723
+	TicketRequest                 NotifyType = 16410 // RFC 5723
+	TicketACK                     NotifyType = 16411 // RFC 5723
+	TicketNACK                    NotifyType = 16412 // RFC 5723
+	TicketOpaque                  NotifyType = 16413 // RFC 5723
 	EAPOnlyAuthentication         NotifyType = 16417 // RFC 5998
 	ChildlessIKEv2Supported       NotifyType = 16418 // RFC 6023
+	QuickCrashDetection           NotifyType = 16419 // RFC 6290
 	FragmentationSupported        NotifyType = 16430 // RFC 7383
 	SignatureHashAlgorithms       NotifyType = 16431 // RFC 7427
+	PuzzleDemand                  NotifyType = 16434 // RFC 8019, PUZZLE
 	UsePPK                        NotifyType = 16435 // RFC 8784
 	PPKIdentity                   NotifyType = 16436 // RFC 8784
 	NoPPKAuth                     NotifyType = 16437 // RFC 8784
 	IntermediateExchangeSupported NotifyType = 16438 // RFC 9242
 	AdditionalKeyExchange         NotifyType = 16441 // RFC 9370
+	SupportedAuthMethods          NotifyType = 16443 // RFC 9593
 )
 
 // IsError tells whether the type is an error. One in a request is to be ignored
@@ -166,14 +174,28 @@ func (t NotifyType) String() string {
 		return "REDIRECT"
 	case RedirectedFrom:
 		return "REDIRECTED_FROM"
+	case TicketLTOpaque:
+		return "TICKET_LT_OPAQUE"
+	case TicketRequest:
+		return "TICKET_REQUEST"
+	case TicketACK:
+		return "TICKET_ACK"
+	case TicketNACK:
+		return "TICKET_NACK"
+	case TicketOpaque:
+		return "TICKET_OPAQUE"
 	case EAPOnlyAuthentication:
 		return "EAP_ONLY_AUTHENTICATION"
 	case ChildlessIKEv2Supported:
 		return "CHILDLESS_IKEV2_SUPPORTED"
+	case QuickCrashDetection:
+		return "QUICK_CRASH_DETECTION"
 	case FragmentationSupported:
 		return "IKEV2_FRAGMENTATION_SUPPORTED"
 	case SignatureHashAlgorithms:
 		return "SIGNATURE_HASH_ALGORITHMS"
+	case PuzzleDemand:
+		return "PUZZLE"
 	case UsePPK:
 		return "USE_PPK"
 	case PPKIdentity:
@@ -184,6 +206,8 @@ func (t NotifyType) String() string {
 		return "INTERMEDIATE_EXCHANGE_SUPPORTED"
 	case AdditionalKeyExchange:
 		return "ADDITIONAL_KEY_EXCHANGE"
+	case SupportedAuthMethods:
+		return "SUPPORTED_AUTH_METHODS"
 	}
 	if t.IsError() {
 		return fmt.Sprintf("error %d", uint16(t))

@@ -28,6 +28,7 @@ const (
 	TypeCP        PayloadType = 47
 	TypeEAP       PayloadType = 48
 	TypeSKF       PayloadType = 53 // RFC 7383
+	TypePS        PayloadType = 54 // RFC 8019
 )
 
 // String is the notation of RFC 7296 §1.2, or the number.
@@ -69,6 +70,8 @@ func (t PayloadType) String() string {
 		return "EAP"
 	case TypeSKF:
 		return "SKF"
+	case TypePS:
+		return "PS"
 	}
 	return fmt.Sprintf("payload %d", uint8(t))
 }
@@ -181,6 +184,8 @@ func parseBody(t PayloadType, critical bool, r *reader) (Payload, error) {
 		return parseConfig(r)
 	case TypeEAP:
 		return parseEAP(r)
+	case TypePS:
+		return &PuzzleSolution{Data: r.rest()}, nil
 	}
 	return &Unknown{Number: t, Critical: critical, Body: r.rest()}, nil
 }

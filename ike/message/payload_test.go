@@ -62,6 +62,7 @@ func samples() []Payload {
 			{Type: 0x7abc, Value: []byte{1}},
 		}},
 		&EAP{Data: []byte{1, 0, 0, 5, 1}},
+		&PuzzleSolution{Data: bytes.Repeat([]byte{1, 2}, 8)},
 		&Unknown{Number: 200, Critical: true, Body: []byte{1, 2, 3}},
 		&Unknown{Number: 1, Body: []byte{}},
 	}
