@@ -167,9 +167,7 @@ func (e *planeEvents) UnknownSPI(path esp.Path, spi uint32) {
 }
 
 // Acquire implements esp.Events.
-func (e *planeEvents) Acquire(f esp.Flow) {
-	e.node.log.Debug("nothing carries this", zap.Stringer("from", f.Src), zap.Stringer("to", f.Dst), zap.Uint8("protocol", f.Protocol))
-}
+func (e *planeEvents) Acquire(f esp.Flow) { e.node.wanted(f) }
 
 // Remapped implements esp.Events.
 func (e *planeEvents) Remapped(child uint64, path esp.Path) {

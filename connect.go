@@ -22,12 +22,23 @@ const StageResolve = "resolve"
 // Connect brings a connection up and returns when its first child SA carries traffic,
 // or with an *Error that says why not. The peer's addresses are tried in order. With
 // one connection configured, the name may be empty. A connection that is up already is a
-// success; one that another caller is bringing up is waited for.
+// success; one that another caller is bringing up is waited for. If the configuration says
+// so (keep = "up"), it is brought up again from then on whenever it is lost, until
+// Disconnect.
 func (n *Node) Connect(ctx context.Context, name string) error {
 	conn, err := n.connection(name)
 	if err != nil {
 		return err
 	}
+	if err := n.connect(ctx, conn); err != nil {
+		return err
+	}
+	n.keep(conn)
+	n.arm(conn)
+	return nil
+}
+
+func (n *Node) connect(ctx context.Context, conn *config.Connection) error {
 	if len(conn.Remote) == 0 {
 		return &Error{
 			Code: ike.CodeNoRemote,
@@ -119,8 +130,10 @@ func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 }
 
 // Disconnect deletes the IKE SAs of a connection at the peer and here; an empty name
-// means all. It does not wait for the peer.
+// means all. What was kept up is so no more. It does not wait for the peer.
 func (n *Node) Disconnect(connection string) {
+	n.letGo(connection)
+	n.disarm(connection)
 	n.engines.everywhere(ike.Terminate{Connection: connection, Reason: "by command"})
 }
 

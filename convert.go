@@ -53,7 +53,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 			LocalDynamic:  child.LocalIsDyn,
 			RemoteDynamic: child.RemoteIsDyn,
 			Window:        child.ReplayWindow,
-			OnRequest:     child.OnRequest,
+			OnRequest:     child.Keep == config.KeepOnDemand || child.Keep == config.KeepManual,
 		})
 	}
 	return conn

@@ -24,7 +24,8 @@ const (
 	EventChildUp     EventKind = "child-up"     // a child SA carries traffic
 	EventChildDown   EventKind = "child-down"   // a child SA is gone
 	EventChildFailed EventKind = "child-failed" // a child SA was refused; the IKE SA stays
-	EventDown        EventKind = "down"         // an IKE SA is gone
+	EventDown        EventKind = "down"         // an IKE SA is gone; Kept says whether it will be opened again
+	EventRetry       EventKind = "retry"        // connecting failed, Text says why; another try follows after Took
 	EventWarning     EventKind = "warning"      // something a person should know
 )
 
@@ -39,6 +40,7 @@ type Event struct {
 	Took       time.Duration `json:"took_ns,omitempty"`
 	Text       string        `json:"text,omitempty"`
 	Err        *Error        `json:"error,omitempty"`
+	Kept       bool          `json:"kept,omitempty"`
 }
 
 // Watch returns the Node's events from now on, until ctx or the Node ends, which closes
@@ -119,6 +121,8 @@ func (n *Node) report(what ike.Happening) {
 		n.log.Info("child up", zap.String("conn", c.Connection), zap.String("child", c.Name),
 			zap.Stringer("suite", c.Suite), zap.String("local", selectorsText(c.Local)), zap.String("remote", selectorsText(c.Remote)))
 		n.childUp(c)
+		n.kept(c.Connection)
+		n.settle(c.Connection)
 		n.events.send(Event{
 			Time: now, Kind: EventChildUp, Connection: c.Connection, Child: c.Name,
 			Text: selectorsText(c.Local) + " === " + selectorsText(c.Remote),
@@ -127,6 +131,7 @@ func (n *Node) report(what ike.Happening) {
 	case ike.ChildDown:
 		n.log.Info("child down", zap.String("conn", h.Connection), zap.String("child", h.Name), zap.String("reason", h.Reason))
 		n.childDown(h.Child)
+		n.kept(h.Connection)
 		n.events.send(Event{Time: now, Kind: EventChildDown, Connection: h.Connection, Child: h.Name, Text: h.Reason})
 	case ike.ChildFailed:
 		n.logError("child failed", h.Connection, h.Err, zap.Stringer("peer", h.Peer), zap.Stringer("at", h.Path.Remote))
@@ -142,7 +147,8 @@ func (n *Node) report(what ike.Happening) {
 		} else {
 			n.log.Info("down", zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))
 		}
-		n.events.send(Event{Time: now, Kind: EventDown, Connection: h.Connection, Peer: h.Peer.String(), Text: h.Reason, Err: h.Err})
+		kept := n.kept(h.Connection)
+		n.events.send(Event{Time: now, Kind: EventDown, Connection: h.Connection, Peer: h.Peer.String(), Text: h.Reason, Err: h.Err, Kept: kept})
 		n.attempt(h.Connection, func(a *attempt) { a.down(h) })
 	case ike.Warned:
 		n.log.Warn(h.Text, zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote))

@@ -39,6 +39,7 @@ type host struct {
 	rulesSet firewall.Rules
 	leases   map[ike.SAID][]netip.Prefix
 	children map[ike.ChildID]hostChild
+	traps    map[string][]hostChild // what waits for a packet, by connection
 }
 
 // hostChild is what a child adds to the host.
@@ -79,6 +80,7 @@ func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error
 		firewall: firewall.New(log),
 		leases:   map[ike.SAID][]netip.Prefix{},
 		children: map[ike.ChildID]hostChild{},
+		traps:    map[string][]hostChild{},
 	}
 	h.mu.Lock()
 	err = h.apply()
@@ -169,22 +171,66 @@ func (h *host) reapply() {
 	}
 }
 
+// trap sets the routes of children that are opened by the first packet for them.
+func (h *host) trap(conn *config.Connection, children []*config.Child) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range children {
+		routes, err := routesOf(conn, messageSelectors(c.RemoteTS))
+		if err != nil {
+			h.log.Warn("no route for a child", zap.String("conn", conn.Name), zap.Error(err))
+			continue
+		}
+		h.traps[conn.Name] = append(h.traps[conn.Name], hostChild{local: prefixesOf(messageSelectors(c.LocalTS)), routes: routes})
+	}
+	h.reapply()
+}
+
+func (h *host) untrap(connection string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.traps, connection)
+	h.reapply()
+}
+
 // add notes a child's routes: those of its selectors, or those of the file.
 func (h *host) add(c ike.ChildInfo) error {
 	conn := h.config.Connections[c.Connection]
 	var routes []netip.Prefix
-	switch {
-	case conn == nil || conn.Routes.None:
-	case len(conn.Routes.List) > 0:
-		routes = conn.Routes.List
-	default:
-		routes = prefixesOf(c.Remote)
-		if len(conn.Request) == 0 && slices.ContainsFunc(routes, everything) {
-			return fmt.Errorf("connection %q takes everything and has no virtual address: its routes must be a list", c.Connection)
+	if conn != nil {
+		var err error
+		if routes, err = routesOf(conn, c.Remote); err != nil {
+			return err
 		}
 	}
 	h.children[c.ID] = hostChild{sa: c.SA, local: prefixesOf(c.Local), routes: routes}
 	return nil
+}
+
+func routesOf(conn *config.Connection, remote []message.Selector) ([]netip.Prefix, error) {
+	switch {
+	case conn.Routes.None:
+		return nil, nil
+	case len(conn.Routes.List) > 0:
+		return conn.Routes.List, nil
+	}
+	routes := prefixesOf(remote)
+	if len(conn.Request) == 0 && slices.ContainsFunc(routes, everything) {
+		return nil, fmt.Errorf("connection %q takes everything and has no virtual address: its routes must be a list", conn.Name)
+	}
+	return routes, nil
+}
+
+// all are the children that there are and those that may come, in a fixed order.
+func (h *host) all() []hostChild {
+	var out []hostChild
+	for _, id := range slices.Sorted(maps.Keys(h.children)) {
+		out = append(out, h.children[id])
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.traps)) {
+		out = append(out, h.traps[name]...)
+	}
+	return out
 }
 
 func everything(p netip.Prefix) bool { return p.Bits() == 0 }
@@ -212,7 +258,7 @@ func (h *host) apply() error {
 			c.Routes = append(c.Routes, poolPrefixes(p)...)
 		}
 	}
-	for _, child := range h.children {
+	for _, child := range h.all() {
 		c.Routes = append(c.Routes, child.routes...)
 	}
 	c.Addresses = sortedPrefixes(c.Addresses)
@@ -246,8 +292,7 @@ func poolPrefixes(p *config.Pool) []netip.Prefix {
 func (h *host) sources() []netip.Addr {
 	var out []netip.Addr
 	for _, v4 := range []bool{true, false} {
-		for _, id := range slices.Sorted(maps.Keys(h.children)) {
-			c := h.children[id]
+		for _, c := range h.all() {
 			local := slices.DeleteFunc(slices.Clone(c.local), func(p netip.Prefix) bool { return p.Addr().Is4() != v4 })
 			if len(h.leases[c.sa]) > 0 || len(local) == 0 || len(c.routes) == 0 {
 				continue

@@ -62,8 +62,9 @@ type Node struct {
 	Config *config.Config
 	// Logger takes what a person wants to know the next morning; nil is silent.
 	Logger *zap.Logger
-	// Serve opens the configured ports and lets peers come in. Without it the
-	// Node only connects, from ephemeral ports.
+	// Serve opens the configured ports, lets peers come in, and brings up the connections that
+	// are to be up. Without it the Node only connects, from ephemeral ports, when Connect is
+	// called.
 	Serve bool
 	// Host makes the tunnel the host's: a TUN device with addresses, routes and
 	// packet filter, undone on Close. It needs root.
@@ -84,6 +85,8 @@ type Node struct {
 	stack   *netstack.Stack // nil unless packets end in this process
 	host    *host           // nil unless Host
 	leases  leases
+	keepers keepers
+	demands demands
 	peers   *registry
 	events  broadcaster
 	keylog  *keyLog
@@ -153,6 +156,12 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}
 	n.plane.Start()
+	if n.Serve {
+		for _, conn := range n.Config.Connections {
+			n.keep(conn)
+			n.arm(conn)
+		}
+	}
 	return nil
 }
 

@@ -21,6 +21,16 @@ type Status struct {
 	SAs         []SAStatus        `json:"ike_sas"`
 	Drops       map[string]uint64 `json:"drops"` // ESP and IKE packets that were not taken, by reason
 	Connections []string          `json:"connections"`
+	Waiting     []WaitingStatus   `json:"waiting,omitempty"`
+}
+
+// WaitingStatus is a connection that is to be up and is not: what failed, and when the next
+// try comes.
+type WaitingStatus struct {
+	Connection string    `json:"connection"`
+	Next       time.Time `json:"next"`
+	Text       string    `json:"text"`
+	Err        *Error    `json:"error,omitempty"`
 }
 
 // SAStatus is one IKE SA.
@@ -77,6 +87,7 @@ func (n *Node) Status() Status {
 	for _, st := range n.engines.statuses() {
 		s.SAs = append(s.SAs, n.saStatus(st))
 	}
+	s.Waiting = n.keepers.waiting()
 	slices.SortStableFunc(s.SAs, func(a, b SAStatus) int {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Connection, b.Connection))
 	})

@@ -83,6 +83,10 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	f.remotes(c, path)
 	f.auth(c, path, dir, now)
 	f.addresses(all, c, path)
+	f.keep(c.Keep, join(path, "keep"))
+	if c.Keep == "" && len(c.Remote) > 0 {
+		c.Keep = KeepUp
+	}
 
 	role := suite.RolePeer
 	if len(c.Pool) > 0 && len(c.Remote) == 0 {
@@ -125,10 +129,17 @@ func (f *faults) remotes(c *Connection, path string) {
 		{"port", c.Port != 0},
 		{"local_port", c.LocalPort != 0},
 		{"request", len(c.Request) > 0},
+		{"keep", c.Keep != ""},
 	} {
 		if needs.set {
 			f.add(join(path, needs.key), "says something only where we begin, but the connection has no remote", `remote = ["vpn.example.com"]`)
 		}
+	}
+}
+
+func (f *faults) keep(k Keep, key string) {
+	if k != "" && k != KeepUp && k != KeepOnDemand && k != KeepManual && !f.has(key) {
+		f.add(key, fmt.Sprintf("unknown word %q", k), `"up", "on-demand" or "manual"`)
 	}
 }
 
@@ -214,6 +225,7 @@ func (c *Connection) families() (ipv4, ipv6 bool) {
 func (f *faults) child(all *Config, c *Connection, child *Child, path string, role suite.Role) {
 	fillZero(reflect.ValueOf(child).Elem())
 	f.inRanges(reflect.ValueOf(child).Elem(), path)
+	f.keep(child.Keep, join(path, "keep"))
 	child.ESP = f.proposals(suite.ProtocolESP, child.Proposals, suite.DefaultESP(role), join(path, "proposals"))
 
 	if len(child.Local) == 0 {

@@ -79,6 +79,12 @@ type Connection struct {
 	Local Auth `toml:"local"`
 	// Peer is how the peer must prove who it is.
 	Peer Auth `toml:"peer"`
+	// Keep is when the connection is open: "up" (from the start of `martlet serve`, or from
+	// `martlet up`, and again whenever it was lost), "on-demand" (from the first packet that
+	// its children are for, and again with the next one after it was lost), or "manual" (from
+	// `martlet up` until it is lost). The default is "up" where there is a Remote. After
+	// `martlet down` it stays closed.
+	Keep Keep `toml:"keep"`
 	// Request asks the gateway for virtual addresses: "ipv4", "ipv6".
 	Request []string `toml:"request"`
 	// Pool names the pools from which peers get virtual addresses.
@@ -155,8 +161,10 @@ type Child struct {
 	Remote []string `toml:"remote"`
 	// ReplayWindow in packets, 64 to 65536.
 	ReplayWindow int `toml:"replay_window" default:"4096" range:"64..65536"`
-	// OnRequest keeps the child closed until `martlet up CONNECTION CHILD`.
-	OnRequest bool `toml:"on_request"`
+	// Keep "up" opens the child with its connection, and again when it was lost while that
+	// stands; "on-demand" opens it by the first packet that it is for, "manual" by
+	// `martlet up CONNECTION CHILD`. Left out, it is as the connection.
+	Keep Keep `toml:"keep"`
 
 	ESP         []suite.Proposal `toml:"-"` // Proposals, parsed
 	LocalTS     []Selector       `toml:"-"` // Local without "dynamic"
@@ -164,6 +172,15 @@ type Child struct {
 	LocalIsDyn  bool             `toml:"-"`
 	RemoteIsDyn bool             `toml:"-"`
 }
+
+// Keep is when a connection or a child is open.
+type Keep string
+
+const (
+	KeepUp       Keep = "up"        // always
+	KeepOnDemand Keep = "on-demand" // from the first packet on
+	KeepManual   Keep = "manual"    // by command
+)
 
 // Selector is a traffic selector as the file has it; the fields are those of
 // ike/message's, so that one converts to the other.

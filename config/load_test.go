@@ -117,7 +117,7 @@ proposals = ["chacha20poly1305"]
 local = ["dynamic"]
 remote = ["10.1.0.0/16[tcp/443]", "fd00::1-fd00::9"]
 replay_window = 64
-on_request = true
+keep = "manual"
 
 [connection.gate]
 pool = ["v4"]
@@ -149,7 +149,7 @@ addresses = ["10.9.0.0/24", "10.10.0.5-10.10.0.9"]
 		t.Errorf("routes %+v", conn.Routes)
 	}
 	child := conn.Children["one"]
-	if !child.LocalIsDyn || len(child.LocalTS) != 0 || len(child.RemoteTS) != 2 || child.RemoteTS[0].Protocol != 6 || child.RemoteTS[0].StartPort != 443 || !child.OnRequest || child.ReplayWindow != 64 {
+	if !child.LocalIsDyn || len(child.LocalTS) != 0 || len(child.RemoteTS) != 2 || child.RemoteTS[0].Protocol != 6 || child.RemoteTS[0].StartPort != 443 || child.Keep != KeepManual || child.ReplayWindow != 64 {
 		t.Errorf("child: %+v", child)
 	}
 	gate := c.Connections["gate"]

@@ -196,7 +196,7 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 		l.plane.drop(ch, DropBadInner)
 		return
 	}
-	if f.Src == p.Local.Addr() || !matches(ch.remote, ch.local, &f) {
+	if f.Src == p.Local.Addr() || !f.Within(ch.remote, ch.local) {
 		l.plane.drop(ch, DropSelector)
 		return
 	}

@@ -30,7 +30,7 @@ func (p *policy) lookup(f *Flow) *child {
 	c, ok := p.table.Lookup(f.Dst)
 	for ok {
 		for _, ch := range c.children {
-			if matches(ch.local, ch.remote, f) {
+			if f.Within(ch.local, ch.remote) {
 				return ch
 			}
 		}

@@ -123,7 +123,7 @@ func TestPolicyModel(t *testing.T) {
 				return bits
 			}
 			for _, c := range children {
-				if !matches(c.local, c.remote, &f) {
+				if !f.Within(c.local, c.remote) {
 					continue
 				}
 				if best == nil || cmp.Or(cmp.Compare(rank(c), rank(best)), cmp.Compare(c.narrow, best.narrow), cmp.Compare(best.order, c.order)) > 0 {

@@ -27,8 +27,8 @@ func (s *Selector) anyPort() bool { return s.StartPort == 0 && s.EndPort == 6553
 
 func (s *Selector) opaque() bool { return s.StartPort == 65535 && s.EndPort == 0 }
 
-// matches tells whether a packet from src to dst is in both sets (RFC 7296 §2.9).
-func matches(src, dst []Selector, f *Flow) bool {
+// Within tells whether a packet comes from src and goes to dst (RFC 7296 §2.9).
+func (f *Flow) Within(src, dst []Selector) bool {
 	return containsAny(src, f.Src, f.SrcPort, f) && containsAny(dst, f.Dst, f.DstPort, f)
 }
 

@@ -61,6 +61,16 @@ func printStatus(w io.Writer, s *martlet.Status, now time.Time) {
 		up[sa.Connection] = true
 		printSA(w, sa, now)
 	}
+	for _, c := range s.Waiting {
+		if !up[c.Connection] {
+			up[c.Connection] = true
+			what := c.Text
+			if c.Err != nil {
+				what = c.Err.What
+			}
+			fmt.Fprintf(w, "%s: no tunnel: %s; next try in %s\n", c.Connection, what, max(0, c.Next.Sub(now)).Round(time.Second))
+		}
+	}
 	for _, name := range s.Connections {
 		if !up[name] {
 			fmt.Fprintf(w, "%s: no tunnel\n", name)

@@ -23,10 +23,12 @@ func newUp() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up -c FILE [NAME [CHILD]]",
 		Short: "Bring a connection up and keep it until a signal or martlet down",
-		Long: `Up brings a connection up, prints each stage with its time, and stays until a signal,
-martlet down or either end closes the connection; then it undoes what it set up on this
-host. A connection that was closed in order is no failure. NAME may be left out where the file has one connection; CHILD names a child that
-the file keeps closed until it is asked for. It needs Linux and root.
+		Long: `Up brings a connection up, prints each stage with its time, and stays until a signal or
+martlet down; then it undoes what it set up on this host. A connection that is lost is brought
+up again, for as long as it takes, unless the file has keep = "manual" for it: then up ends with
+it, and one that was closed in order is no failure. NAME may be left out where the file has one
+connection; CHILD names a child that the file keeps closed until it is asked for. It needs Linux
+and root.
 
 Where a martlet is running already with the control socket that the file names, up asks
 that one to bring the connection up, and returns when it is.`,
@@ -117,9 +119,10 @@ type follower struct {
 
 	established bool
 	down        *martlet.Event // once an established SA went down
+	again       bool           // it is brought up again
 }
 
-// follow returns when connecting failed, when the connection went down, and when the
+// follow returns when connecting failed, when the connection went down for good, and when the
 // events end; the error is that of the connection.
 func (f *follower) follow(status func() martlet.Status) error {
 	connected := f.connected
@@ -155,6 +158,14 @@ func (f *follower) follow(status func() martlet.Status) error {
 			}
 			f.take(ev)
 			silent.Reset(quiet)
+			if f.again && ev.Kind == martlet.EventChildUp && ev.Connection == f.name {
+				f.again = false
+				printUp(f.w, status(), f.name, f.request)
+			}
+		}
+		if connected == nil && f.down != nil && f.down.Kept {
+			fmt.Fprintf(f.w, "martlet: %s is down: %s; connecting again\n", f.name, f.down.Text)
+			f.down, f.established, f.again = nil, false, true
 		}
 		// While connecting, an SA that fails may be one of several tries.
 		if connected == nil && f.down != nil {
@@ -178,6 +189,12 @@ func (f *follower) take(ev martlet.Event) {
 	case martlet.EventEstablished:
 		f.established = true
 	case martlet.EventWarning: // stands in the log
+	case martlet.EventRetry:
+		what := ev.Text
+		if ev.Err != nil {
+			what = ev.Err.What
+		}
+		fmt.Fprintf(f.w, "  %s; trying again in %s\n", what, took(ev.Took))
 	case martlet.EventDown:
 		if f.established {
 			f.down = &ev

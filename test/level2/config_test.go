@@ -34,6 +34,7 @@ func clientConfigOf(id string) *config.Config {
 	return &config.Config{
 		Connections: map[string]*config.Connection{"office": {
 			Remote:   []string{gatewayAddr.String()},
+			Keep:     config.KeepManual,
 			Local:    pskAuth(id),
 			Peer:     pskAuth("gateway.test"),
 			Request:  []string{"ipv4"},

@@ -139,8 +139,9 @@ func withChildren(gateway, client *config.Config) {
 	g, c := gateway.Connections["clients"].Children, client.Connections["office"].Children
 	for name, network := range map[string]string{"more": "10.2.0.0/16", "rare": "10.3.0.0/16"} {
 		g[name] = &config.Child{Local: []string{network}}
-		c[name] = &config.Child{Remote: []string{network}, OnRequest: name == "rare"}
+		c[name] = &config.Child{Remote: []string{network}}
 	}
+	c["rare"].Keep = config.KeepManual
 }
 
 func TestChildOnRequestIsOpenedByOpenChildOnly(t *testing.T) {

@@ -1,0 +1,134 @@
+package martlet
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"martlet/config"
+	"martlet/esp"
+)
+
+// demands are the connections and children that the first packet for them opens.
+type demands struct {
+	mu    sync.Mutex
+	armed map[string]bool // connections that wait for packets
+	busy  map[demanded]*demand
+}
+
+// demanded names what a packet wants: a child of a connection.
+type demanded struct{ connection, child string }
+
+// demand is a try to open it, or the pause after one that failed.
+type demand struct {
+	running bool
+	tries   int
+	next    time.Time
+}
+
+// arm lets packets open a connection or its children from now on, as far as that is what they
+// are for. The routes for them are there from now on too.
+func (n *Node) arm(conn *config.Connection) {
+	waiting := conn.Keep == config.KeepOnDemand
+	for _, child := range conn.Children {
+		waiting = waiting || child.Keep == config.KeepOnDemand
+	}
+	n.demands.mu.Lock()
+	defer n.demands.mu.Unlock()
+	if !waiting || n.demands.armed[conn.Name] {
+		return
+	}
+	if n.demands.armed == nil {
+		n.demands.armed, n.demands.busy = map[string]bool{}, map[demanded]*demand{}
+	}
+	n.demands.armed[conn.Name] = true
+	if n.host != nil {
+		n.host.trap(conn, onDemand(conn))
+	}
+}
+
+// disarm ends that for a connection; for all, if the name is empty.
+func (n *Node) disarm(connection string) {
+	n.demands.mu.Lock()
+	defer n.demands.mu.Unlock()
+	for name := range n.demands.armed {
+		if connection == "" || connection == name {
+			delete(n.demands.armed, name)
+			if n.host != nil {
+				n.host.untrap(name)
+			}
+		}
+	}
+}
+
+// onDemand are the children of a connection that wait for packets, in the order of names. What
+// belongs to a connection that is opened otherwise waits for packets only while that stands.
+func onDemand(conn *config.Connection) []*config.Child {
+	var out []*config.Child
+	for _, name := range slices.Sorted(maps.Keys(conn.Children)) {
+		child := conn.Children[name]
+		if child.Keep == config.KeepOnDemand || child.Keep == "" && conn.Keep == config.KeepOnDemand {
+			out = append(out, child)
+		}
+	}
+	return out
+}
+
+// wanted opens what a packet is for that no child took. It is called by the packet loops.
+func (n *Node) wanted(f esp.Flow) {
+	n.demands.mu.Lock()
+	defer n.demands.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(n.demands.armed)) {
+		conn := n.Config.Connections[name]
+		for _, child := range onDemand(conn) {
+			if !takes(child, &f) {
+				continue
+			}
+			key := demanded{name, child.Name}
+			d := n.demands.busy[key]
+			if d == nil {
+				d = &demand{}
+				n.demands.busy[key] = d
+			}
+			if d.running || time.Now().Before(d.next) {
+				return
+			}
+			d.running = true
+			n.tasks.Go(func() { n.satisfy(d, conn, child) })
+			return
+		}
+	}
+}
+
+// satisfy opens a child, and its connection if need be.
+func (n *Node) satisfy(d *demand, conn *config.Connection, child *config.Child) {
+	var err error
+	if conn.Keep == config.KeepOnDemand && len(conn.Remote) > 0 {
+		err = n.connect(n.ctx, conn)
+	}
+	if _, up := n.established(conn.Name); up && err == nil {
+		err = n.OpenChild(n.ctx, conn.Name, child.Name)
+	}
+	n.demands.mu.Lock()
+	defer n.demands.mu.Unlock()
+	d.running = false
+	if err == nil || n.ctx.Err() != nil {
+		d.tries = 0
+		return
+	}
+	d.next = time.Now().Add(n.retry(conn, d.tries, err))
+	d.tries++
+}
+
+// takes tells whether a packet is for a child. Our own side is not known before the peer has
+// given an address.
+func takes(child *config.Child, f *esp.Flow) bool {
+	remote := espSelectors(messageSelectors(child.RemoteTS))
+	local := espSelectors(messageSelectors(child.LocalTS))
+	if child.LocalIsDyn {
+		all := esp.Selector{From: f.Src, To: f.Src, EndPort: 65535}
+		local = append(local, all)
+	}
+	return f.Within(local, remote)
+}

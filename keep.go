@@ -1,0 +1,230 @@
+package martlet
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"martlet/config"
+	"martlet/ike"
+)
+
+// keepers hold open the connections that are to be up: whenever one is lost, or one of its
+// children, it is opened again, for as long as it takes.
+type keepers struct {
+	mu sync.Mutex
+	of map[string]*keeper // by connection
+}
+
+// keeper holds one connection open.
+type keeper struct {
+	node   *Node
+	conn   *config.Connection
+	wake   chan struct{} // full: something happened to the connection
+	cancel context.CancelFunc
+
+	tries int // that failed in a row; of run alone
+
+	// For the status, guarded by keepers.mu.
+	next time.Time // when the next try is due
+	err  error     // what came of the last one; nil while there is nothing to wait for
+}
+
+// How long a keeper waits between tries: twice as long each time. Another try with refused
+// credentials seldom helps, and may lock an account.
+const (
+	retryFirst        = time.Second
+	retryMax          = time.Minute
+	retryRefusedFirst = 15 * time.Second
+	retryRefusedMax   = 15 * time.Minute
+	// upForGood is how long a connection must have stood for the next loss to count as the first.
+	upForGood = time.Minute
+)
+
+// keep holds a connection open from now on, if that is what it is for.
+func (n *Node) keep(conn *config.Connection) {
+	if conn.Keep != config.KeepUp {
+		return
+	}
+	n.keepers.mu.Lock()
+	defer n.keepers.mu.Unlock()
+	if n.keepers.of[conn.Name] != nil || n.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(n.ctx)
+	k := &keeper{node: n, conn: conn, wake: make(chan struct{}, 1), cancel: cancel}
+	if n.keepers.of == nil {
+		n.keepers.of = map[string]*keeper{}
+	}
+	n.keepers.of[conn.Name] = k
+	n.tasks.Go(func() { k.run(ctx) })
+}
+
+// letGo ends the keeping of a connection; of all, if the name is empty.
+func (n *Node) letGo(connection string) {
+	n.keepers.mu.Lock()
+	defer n.keepers.mu.Unlock()
+	for name, k := range n.keepers.of {
+		if connection == "" || connection == name {
+			k.cancel()
+			delete(n.keepers.of, name)
+		}
+	}
+}
+
+// kept tells whether somebody holds a connection open, and has him look at it.
+func (n *Node) kept(connection string) bool {
+	n.keepers.mu.Lock()
+	defer n.keepers.mu.Unlock()
+	k := n.keepers.of[connection]
+	if k == nil {
+		return false
+	}
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// waiting are those that wait for their next try.
+func (k *keepers) waiting() []WaitingStatus {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []WaitingStatus
+	for _, name := range slices.Sorted(maps.Keys(k.of)) {
+		if one := k.of[name]; one.err != nil {
+			known, _ := errors.AsType[*Error](one.err)
+			out = append(out, WaitingStatus{Connection: name, Next: one.next, Text: one.err.Error(), Err: known})
+		}
+	}
+	return out
+}
+
+func (k *keeper) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := k.node.bringUp(ctx, k.conn)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			k.wait(ctx, k.failed(err))
+			continue
+		}
+		k.up()
+		for k.node.complete(k.conn) {
+			select {
+			case <-k.wake:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if time.Since(began) < upForGood {
+			k.wait(ctx, k.failed(errLost))
+			continue
+		}
+		k.tries = 0
+		// A gateway that starts again is not called by all its peers in the same moment.
+		k.wait(ctx, rand.N(retryFirst))
+	}
+}
+
+var errLost = &Error{
+	Code: ike.CodePeerDead, What: "the connection, or a child of it, was lost soon after it was up",
+	Why: "it stood for less than a minute", Hint: "the gateway's log tells why it closes it",
+}
+
+// failed notes a failure, and returns how long to wait.
+func (k *keeper) failed(err error) time.Duration {
+	wait := k.node.retry(k.conn, k.tries, err)
+	k.tries++
+	k.node.keepers.mu.Lock()
+	defer k.node.keepers.mu.Unlock()
+	k.err, k.next = err, time.Now().Add(wait)
+	return wait
+}
+
+// retry tells that a try failed, the one after so many others, and returns how long to wait
+// for the next.
+func (n *Node) retry(conn *config.Connection, tries int, err error) time.Duration {
+	first, longest := retryFirst, retryMax
+	known, ok := errors.AsType[*Error](err)
+	if ok && known.Code.Class() == ClassAuthentication {
+		first, longest = retryRefusedFirst, retryRefusedMax
+	}
+	wait := first << min(tries, 20)
+	if wait > longest || wait <= 0 {
+		wait = longest
+	}
+	wait -= rand.N(wait / 4) // so that many clients do not keep step
+	n.log.Info("another try follows", zap.String("conn", conn.Name), zap.Int("failed", tries+1), zap.Duration("in", wait), zap.Error(err))
+	n.events.send(Event{Time: time.Now(), Kind: EventRetry, Connection: conn.Name, Took: wait, Text: err.Error(), Err: known})
+	return wait
+}
+
+// up notes that there is nothing to wait for.
+func (k *keeper) up() {
+	k.node.keepers.mu.Lock()
+	defer k.node.keepers.mu.Unlock()
+	k.err, k.next = nil, time.Time{}
+}
+
+// wait lets time go by, or less where the peer comes to us meanwhile.
+func (k *keeper) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-k.wake:
+			if k.node.complete(k.conn) {
+				return
+			}
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// bringUp opens what is missing of a connection: the IKE SA, or children of one that
+// stands.
+func (n *Node) bringUp(ctx context.Context, conn *config.Connection) error {
+	if err := n.connect(ctx, conn); err != nil {
+		return err
+	}
+	for _, child := range n.missing(conn) {
+		if err := n.OpenChild(ctx, conn.Name, child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete tells whether a connection stands with all the children that belong to it from
+// the start.
+func (n *Node) complete(conn *config.Connection) bool {
+	_, ok := n.established(conn.Name)
+	return ok && len(n.missing(conn)) == 0
+}
+
+// missing are the children of a connection that are to be up and are not.
+func (n *Node) missing(conn *config.Connection) []string {
+	st, _ := n.established(conn.Name)
+	var out []string
+	for name, child := range conn.Children {
+		if (child.Keep == "" || child.Keep == config.KeepUp) &&
+			!slices.ContainsFunc(st.Children, func(c ike.ChildInfo) bool { return c.Name == name }) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
