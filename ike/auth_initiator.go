@@ -1,69 +1,106 @@
 package ike
 
 import (
-	"slices"
 	"strings"
 
 	"martlet/crypto/pki"
-	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
 
 // authTask is IKE_AUTH of the initiator, with the first child
-// (RFC 7296 §1.2, §2.15).
+// (RFC 7296 §1.2, §2.15). We prove ourselves in one round or more (RFC 4739); the gateway
+// does in its first answer.
 type authTask struct {
 	offer *childOffer
-	id    *message.ID // ours
+	round *Local      // under way
+	id    *message.ID // ours in this round
+	idr   *message.ID // the gateway's; nil before its first answer
 }
 
 func (*authTask) priority() priority { return prioSetup }
 
 func (t *authTask) start(s *ikeSA) {
-	p, err := proofOf(s.conn)
-	if err != nil {
+	if s.conn.Local.Next != nil && !s.supports(extMultipleAuth) {
+		err := errOneRoundOnly(s)
 		s.close(err.What, err)
 		return
 	}
-	if s.local, err = p.identity(s, pki.Identity{}); err != nil {
-		s.close(err.What, err)
-		return
+	t.round = &s.conn.Local
+	t.prove(s)
+}
+
+// prove begins a round.
+func (t *authTask) prove(s *ikeSA) {
+	p, err := proofOf(s.conn, t.round)
+	if err == nil {
+		s.local, err = p.identity(s, pki.Identity{})
 	}
 	cfg := firstChild(s.conn)
-	if cfg == nil {
-		err := errInternal("connection " + s.conn.Name + " has no child")
-		s.close(err.What, err)
+	if err == nil && cfg == nil {
+		err = errInternal("connection " + s.conn.Name + " has no child")
+	}
+	if err != nil {
+		t.giveUp(s, err)
 		return
 	}
 	t.id = idPayload(false, s.local)
-	octets := SignedOctets(s.prf, s.realI, s.nr, s.keys.Pi, t.id.Body())
-	p.prove(s, octets, func(auth []message.Payload, err *Error) {
+	p.prove(s, s.signedOctets(true, t.id), func(auth []message.Payload, err *Error) {
 		if err != nil {
-			s.close(err.What, err)
+			t.giveUp(s, err)
 			return
 		}
-		t.offer = s.offerChild(cfg, false)
-		s.request(message.IKEAuth, t.payloads(s, auth)...)
+		if t.idr == nil {
+			t.offer = s.offerChild(cfg, false)
+			s.request(message.IKEAuth, t.payloads(s, auth)...)
+			return
+		}
+		s.request(message.IKEAuth, t.proof([]message.Payload{t.id}, auth)...)
 	})
 }
 
-// payloads is the request; auth is CERT and AUTH.
+// giveUp ends an SA that cannot go on. The gateway learns it if it has heard of us in
+// IKE_AUTH.
+func (t *authTask) giveUp(s *ikeSA, err *Error) {
+	if t.idr == nil {
+		s.close(err.What, err)
+		return
+	}
+	s.abandon(err, notify(message.AuthenticationFailed))
+}
+
+// payloads is the first request; auth is CERT and AUTH.
 func (t *authTask) payloads(s *ikeSA, auth []message.Payload) []message.Payload {
 	ps := []message.Payload{t.id}
 	if s.isOnlySA() {
 		ps = append(ps, notify(message.InitialContact))
 	}
-	ps = append(ps, auth[:len(auth)-1]...)
+	var between []message.Payload
 	if req := certReq([]*Connection{s.conn}); req != nil {
-		ps = append(ps, req)
+		between = append(between, req)
 	}
 	if want := s.conn.Remote.ID; concrete(want) {
-		ps = append(ps, idPayload(true, want))
+		between = append(between, idPayload(true, want))
 	}
-	ps = append(ps, auth[len(auth)-1])
+	ps = t.proof(ps, auth, between...)
 	if cp := configRequest(s.conn); cp != nil {
 		ps = append(ps, cp)
 	}
-	return append(ps, t.offer.payloads()...)
+	if t.offer != nil {
+		ps = append(ps, t.offer.payloads()...)
+	}
+	return append(ps, s.authOffers()...)
+}
+
+// proof appends CERT and AUTH, with others between them, and says whether
+// another round follows.
+func (t *authTask) proof(ps, auth []message.Payload, between ...message.Payload) []message.Payload {
+	ps = append(ps, auth[:len(auth)-1]...)
+	ps = append(ps, between...)
+	ps = append(ps, auth[len(auth)-1])
+	if t.round.Next != nil {
+		ps = append(ps, notify(message.AnotherAuthFollows))
+	}
+	return ps
 }
 
 // isOnlySA tells whether there is no other SA of this connection, so that the peer may
@@ -90,17 +127,6 @@ func concrete(id pki.Identity) bool {
 	return false
 }
 
-// firstChild is the child that is opened with the IKE SA.
-func firstChild(c *Connection) *ChildConfig {
-	if len(c.Children) == 0 {
-		return nil
-	}
-	if i := slices.IndexFunc(c.Children, func(x *ChildConfig) bool { return !x.OnRequest }); i >= 0 {
-		return c.Children[i]
-	}
-	return c.Children[0]
-}
-
 func (t *authTask) releaseOffer(s *ikeSA) {
 	if t.offer != nil {
 		s.e.releaseESPSPI(t.offer.spi)
@@ -115,28 +141,23 @@ func (t *authTask) expired(s *ikeSA) {
 
 func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 	auth, _ := message.Find[*message.Auth](ps)
-	idr := message.FindID(ps, true)
-	if n := message.FindError(ps); n != nil && auth == nil {
+	if n := message.FindError(ps); n != nil && auth == nil && (t.idr == nil || t.round.Next != nil || fatalNotify(n.Notify)) {
 		err := errAuthRefused(s, n)
 		s.close(err.What, err)
 		return
 	}
-	if _, eap := message.Find[*message.EAP](ps); eap || auth == nil || idr == nil {
-		err := errAuthIncomplete(eap)
-		s.abandon(err, notify(message.AuthenticationFailed))
-		return
+	first, last := t.idr == nil, t.round.Next == nil
+	if first {
+		if err := t.gateway(s, auth, ps); err != nil {
+			// RFC 7296 §2.21.2: the responder believes that the SA stands.
+			s.abandon(err, notify(message.AuthenticationFailed))
+			return
+		}
 	}
-	s.remote = identityOf(idr)
-	check, err := checkerOf(&s.conn.Remote)
-	if err == nil {
-		err = check.check(s, &s.conn.Remote, &peerProof{
-			id: s.remote, auth: auth, ps: ps, strict: s.conn.StrictSignatures,
-			octets: SignedOctets(s.prf, s.realR, s.ni, s.keys.Pr, idr.Body()),
-		})
-	}
-	if err != nil {
-		// RFC 7296 §2.21.2: the responder believes that the SA stands.
-		s.abandon(err, notify(message.AuthenticationFailed))
+	s.readAuthAnswers(ps, first, last)
+	if !last {
+		t.round = t.round.Next
+		t.prove(s)
 		return
 	}
 	s.lease = readConfig(s.conn, findConfig(ps, message.ConfigReply))
@@ -144,65 +165,18 @@ func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 	t.firstChild(s, ps)
 }
 
-// firstChild takes the child of IKE_AUTH. Without it an SA that we opened is of no
-// use.
-func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
-	a, err := t.childAnswer(s, ps)
-	if err != nil {
-		t.giveUp(s, err)
-		return
+// gateway verifies who the gateway is.
+func (t *authTask) gateway(s *ikeSA, auth *message.Auth, ps []message.Payload) *Error {
+	idr := message.FindID(ps, true)
+	if _, eap := message.Find[*message.EAP](ps); eap || auth == nil || idr == nil {
+		return errAuthIncomplete(eap)
 	}
-	c, err := s.keyedChild(a, true, nil, s.ni, s.nr)
+	t.idr, s.remote = idr, identityOf(idr)
+	check, err := checkerOf(&s.conn.Remote)
 	if err != nil {
-		t.giveUp(s, err)
-		return
+		return err
 	}
-	s.ask(Configure{SA: s.id(), Connection: s.conn.Name, Lease: s.lease, Children: []ChildInfo{c.ChildInfo}}, func(r Reply) {
-		done, ok := r.(Configured)
-		if !ok {
-			done.Err = errWrongReply
-		}
-		switch {
-		case s.state != stateEstablished: // about to be deleted
-			t.releaseOffer(s)
-			s.done()
-			return
-		case done.Err != nil:
-			t.giveUp(s, errHost(done.Err))
-			return
-		case slices.Contains(s.early, a.spiOut):
-			t.giveUp(s, errChildDeleted(a))
-			return
-		}
-		t.offer = nil
-		s.install(c, a)
-		s.childUp(c, a)
-		s.openRest(a.cfg)
-		s.done()
+	return check.check(s, &s.conn.Remote, &peerProof{
+		id: s.remote, auth: auth, ps: ps, strict: s.conn.StrictSignatures, octets: s.signedOctets(false, idr),
 	})
-}
-
-func (t *authTask) childAnswer(s *ikeSA, ps []message.Payload) (*childAnswer, *Error) {
-	if n := message.FindError(ps); n != nil {
-		return nil, errChildRefused(s, t.offer, n)
-	}
-	if (s.conn.RequestIPv4 || s.conn.RequestIPv6) && len(s.lease.Addresses) == 0 {
-		return nil, errNoAddress(s)
-	}
-	return s.acceptAnswer(t.offer, ps)
-}
-
-// giveUp ends an SA whose only child could not be opened.
-func (t *authTask) giveUp(s *ikeSA, err *Error) {
-	s.childFailed(t.offer.cfg.Name, err)
-	s.abandon(err, &message.Delete{Protocol: suite.ProtocolIKE})
-}
-
-// openRest opens the other children that belong to the connection from the start.
-func (s *ikeSA) openRest(first *ChildConfig) {
-	for _, cfg := range s.conn.Children {
-		if cfg != first && !cfg.OnRequest {
-			s.enqueue(&createTask{cfg: cfg})
-		}
-	}
 }

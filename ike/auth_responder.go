@@ -7,24 +7,34 @@ import (
 	"martlet/ike/message"
 )
 
-// admission is an IKE_AUTH request on its way through the responder: verified,
-// admitted, signed, answered.
-type admission struct {
-	idi      *message.ID
+// authentication is IKE_AUTH on the responder, over all its rounds: verified, admitted,
+// signed, answered.
+type authentication struct {
 	wanted   pki.Identity // IDr of the request, or zero
 	child    *childRequest
 	config   *message.Config
-	id       *message.ID // ours
-	answer   *childAnswer
-	num      uint8 // of the proposal chosen for the child
-	refused  *Error
 	initial  bool
 	wantIPv4 bool
 	wantIPv6 bool
+
+	round    *Remote           // what the peer has to pass now
+	idi      *message.ID       // its, in this round
+	id       *message.ID       // ours; nil before our first answer
+	proof    []message.Payload // of our identity, for the next answer
+	refused  *Error            // why there will be no child, where that is known early
+	answered bool              // our first answer has gone out
 }
 
 // authRequest takes IKE_AUTH of an initiator (RFC 7296 §1.2, §2.15).
 func (s *ikeSA) authRequest(ps []message.Payload) {
+	if s.auth == nil {
+		s.firstAuthRequest(ps)
+		return
+	}
+	s.nextRound(ps)
+}
+
+func (s *ikeSA) firstAuthRequest(ps []message.Payload) {
 	idi := message.FindID(ps, false)
 	auth, _ := message.Find[*message.Auth](ps)
 	child, ok := readChildRequest(ps, true)
@@ -32,7 +42,7 @@ func (s *ikeSA) authRequest(ps []message.Payload) {
 		s.badRequest(errMissing("IKE_AUTH without IDi, SA, TSi or TSr"))
 		return
 	}
-	a := &admission{
+	a := &authentication{
 		idi: idi, child: child,
 		config:  findConfig(ps, message.ConfigRequest),
 		initial: message.FindNotify(ps, message.InitialContact) != nil,
@@ -40,12 +50,8 @@ func (s *ikeSA) authRequest(ps []message.Payload) {
 	if idr := message.FindID(ps, true); idr != nil {
 		a.wanted = identityOf(idr)
 	}
-	if message.FindNotify(ps, message.MOBIKESupported) != nil {
-		s.exts |= extMOBIKE
-	}
-	if message.FindNotify(ps, message.EAPOnlyAuthentication) != nil {
-		s.exts |= extEAPOnly
-	}
+	s.auth = a
+	s.readAuthOffers(ps)
 	s.caHashes = readCertReqs(ps)
 	s.remote = identityOf(idi)
 	if auth == nil {
@@ -57,8 +63,67 @@ func (s *ikeSA) authRequest(ps []message.Payload) {
 		s.refuseAuth(err)
 		return
 	}
-	s.conn = conn
-	s.admit(a)
+	s.conn, a.round = conn, &conn.Remote
+	s.passed(a)
+}
+
+// nextRound takes a request of a further round (RFC 4739 §2.2).
+func (s *ikeSA) nextRound(ps []message.Payload) {
+	a := s.auth
+	auth, _ := message.Find[*message.Auth](ps)
+	idi := message.FindID(ps, false)
+	if idi == nil || auth == nil {
+		s.badRequest(errMissing("a further round of IKE_AUTH without IDi or AUTH"))
+		return
+	}
+	a.idi, s.remote = idi, identityOf(idi)
+	err := s.follows(a.round, ps)
+	if err == nil {
+		err = s.verifyPeer(a.round, s.conn, a.idi, auth, ps)
+	}
+	if err != nil {
+		s.refuseAuth(err)
+		return
+	}
+	s.passed(a)
+}
+
+// follows tells whether the peer says, as it has to, that another round follows this
+// one, or that none does.
+func (s *ikeSA) follows(r *Remote, ps []message.Payload) *Error {
+	if announced := message.FindNotify(ps, message.AnotherAuthFollows) != nil; announced != (r.Next != nil) {
+		return errRounds(s, announced)
+	}
+	return nil
+}
+
+// verifyPeer checks the AUTH payload of a round.
+func (s *ikeSA) verifyPeer(r *Remote, c *Connection, idi *message.ID, auth *message.Auth, ps []message.Payload) *Error {
+	check, err := checkerOf(r)
+	if err != nil {
+		return err
+	}
+	return check.check(s, r, &peerProof{
+		id: identityOf(idi), auth: auth, ps: ps, strict: c.StrictSignatures, octets: s.signedOctets(true, idi),
+	})
+}
+
+// passed goes on when the peer has passed a round: to the next one, or into the house.
+func (s *ikeSA) passed(a *authentication) {
+	if a.round.Next == nil {
+		s.admit(a)
+		return
+	}
+	a.round = a.round.Next
+	s.sign(a, func() { s.answerRound(a, false) })
+}
+
+// answerRound sends what is to be proven of us, then ps, then the notifies of this answer.
+func (s *ikeSA) answerRound(a *authentication, last bool, ps ...message.Payload) {
+	all := append(a.proof, ps...)
+	all = append(all, s.authAnswers(!a.answered, last)...)
+	a.proof, a.answered = nil, true
+	s.respond(all...)
 }
 
 // refuseAuth answers that the peer may not come in. The SA stays only to repeat that.
@@ -74,23 +139,12 @@ func (s *ikeSA) refuseWith(n message.NotifyType, err *Error) {
 // address and algorithms, those that have the identity it asks for go first (which it
 // may leave out, as Windows does); the first whose demands it fulfils is taken. Which
 // one it would have been tells the error.
-func (s *ikeSA) authenticate(a *admission, auth *message.Auth, ps []message.Payload) (*Connection, *Error) {
-	candidates := slices.DeleteFunc(slices.Clone(s.candidates), func(c *Connection) bool {
-		return !slices.ContainsFunc(c.Proposals, s.suite.Narrows)
-	})
-	slices.SortStableFunc(candidates, func(x, y *Connection) int {
-		return boolInt(!serves(x, a.wanted)) - boolInt(!serves(y, a.wanted))
-	})
-	p := &peerProof{
-		id: s.remote, auth: auth, ps: ps,
-		octets: SignedOctets(s.prf, s.realI, s.nr, s.keys.Pi, a.idi.Body()),
-	}
+func (s *ikeSA) authenticate(a *authentication, auth *message.Auth, ps []message.Payload) (*Connection, *Error) {
 	var best *Error
-	for _, c := range candidates {
-		p.strict = c.StrictSignatures
-		check, err := checkerOf(&c.Remote)
+	for _, c := range s.suited(a) {
+		err := s.verifyPeer(&c.Remote, c, a.idi, auth, ps)
 		if err == nil {
-			err = check.check(s, &c.Remote, p)
+			err = s.follows(&c.Remote, ps)
 		}
 		if err == nil {
 			return c, nil
@@ -103,6 +157,18 @@ func (s *ikeSA) authenticate(a *admission, auth *message.Auth, ps []message.Payl
 		best = errIdentity(s, s.remote, pki.Identity{})
 	}
 	return nil, best
+}
+
+// suited lists the candidates that can have the algorithms that were chosen, those with
+// the identity that the peer asks for first.
+func (s *ikeSA) suited(a *authentication) []*Connection {
+	out := slices.DeleteFunc(slices.Clone(s.candidates), func(c *Connection) bool {
+		return !slices.ContainsFunc(c.Proposals, s.suite.Narrows)
+	})
+	slices.SortStableFunc(out, func(x, y *Connection) int {
+		return boolInt(!serves(x, a.wanted)) - boolInt(!serves(y, a.wanted))
+	})
+	return out
 }
 
 // telling ranks errors: the one from the connection whose demands were met furthest
@@ -139,7 +205,7 @@ func boolInt(b bool) int {
 }
 
 // admit asks the runner whether the peer may come in.
-func (s *ikeSA) admit(a *admission) {
+func (s *ikeSA) admit(a *authentication) {
 	ipv4, ipv6 := wants(a.config)
 	a.wantIPv4, a.wantIPv6 = ipv4, ipv6
 	s.ask(Admit{
@@ -163,14 +229,18 @@ func (s *ikeSA) admit(a *admission) {
 		case (ipv4 || ipv6) && len(got.Lease.Addresses) == 0:
 			a.refused = errLease("no address is given out on connection " + s.conn.Name)
 		}
-		s.lease = got.Lease
-		s.sign(a)
+		s.lease, s.authLifetime = got.Lease, got.Lifetime
+		s.sign(a, func() { s.answerAuth(a) })
 	})
 }
 
-// sign makes our own AUTH.
-func (s *ikeSA) sign(a *admission) {
-	p, err := proofOf(s.conn)
+// sign makes our own proof, with the first answer.
+func (s *ikeSA) sign(a *authentication, then func()) {
+	if a.id != nil {
+		then()
+		return
+	}
+	p, err := proofOf(s.conn, &s.conn.Local)
 	if err == nil {
 		s.local, err = p.identity(s, a.wanted)
 	}
@@ -179,46 +249,23 @@ func (s *ikeSA) sign(a *admission) {
 		return
 	}
 	a.id = idPayload(true, s.local)
-	octets := SignedOctets(s.prf, s.realR, s.ni, s.keys.Pr, a.id.Body())
-	p.prove(s, octets, func(auth []message.Payload, err *Error) {
+	p.prove(s, s.signedOctets(false, a.id), func(auth []message.Payload, err *Error) {
 		if err != nil {
 			s.refuseAuth(err)
 			return
 		}
-		s.answerAuth(a, auth)
+		a.proof = append([]message.Payload{a.id}, auth...)
+		then()
 	})
 }
 
 // answerAuth opens the SA and its first child. The child is installed before the
 // answer is sent, so that nothing that the peer sends on it is lost. Where only the
 // child fails the IKE SA stands (RFC 7296 §1.2).
-func (s *ikeSA) answerAuth(a *admission, auth []message.Payload) {
-	ps := append([]message.Payload{a.id}, auth...)
-	var c *Child
-	failed := a.refused
-	if failed == nil {
-		a.answer, a.num, failed = s.answerChild(a.child)
-	}
-	if failed == nil {
-		if c, failed = s.keyedChild(a.answer, false, nil, s.ni, s.nr); failed != nil {
-			s.e.releaseESPSPI(a.answer.spiIn)
-		}
-	}
-	if failed != nil {
-		ps = append(ps, notify(failed.Notify))
-	} else {
-		if a.wantIPv4 || a.wantIPv6 {
-			ps = append(ps, configReply(s.lease))
-		}
-		ps = append(ps, a.answer.payloads(a.num)...)
-		s.install(c, a.answer)
-	}
-	s.respond(ps...)
+func (s *ikeSA) answerAuth(a *authentication) {
+	ps, up := s.answerFirstChild(a)
+	s.answerRound(a, true, ps...)
 	s.establish()
-	if failed != nil {
-		s.childFailed("", failed)
-		return
-	}
-	s.childUp(c, a.answer)
+	up()
 	s.startNext()
 }

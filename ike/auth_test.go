@@ -253,7 +253,7 @@ func TestGatewayChoosesCertificate(t *testing.T) {
 		"silent":    {0, nil, pki.RSA2048},
 	} {
 		s := &ikeSA{exts: c.exts, peerHashes: c.hashes}
-		got, _, err := s.chooseCredential(gateway)
+		got, _, err := s.chooseCredential(gateway, &gateway.Local)
 		if err != nil || got != p.gateway[c.want] {
 			t.Errorf("%s: wrong certificate, %v", name, err)
 		}
@@ -269,7 +269,7 @@ func TestGatewayChoosesCertificate(t *testing.T) {
 	}
 	gateway.Local.Credentials = []*pki.Credential{foreign, p.gateway[pki.ECDSAP256]}
 	s := &ikeSA{exts: extSignatureHashes, peerHashes: pki.Hashes(), caHashes: [][20]byte{pki.KeyHash(p.ca.Cert)}}
-	if got, _, err := s.chooseCredential(gateway); err != nil || got != p.gateway[pki.ECDSAP256] {
+	if got, _, err := s.chooseCredential(gateway, &gateway.Local); err != nil || got != p.gateway[pki.ECDSAP256] {
 		t.Errorf("certificate of a CA that the peer did not name, %v", err)
 	}
 }

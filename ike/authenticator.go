@@ -49,13 +49,13 @@ func methodOf(a *message.Auth) AuthMethod {
 	return 0
 }
 
-// proofOf is how we authenticate on a connection.
-func proofOf(c *Connection) (proof, *Error) {
-	switch c.Local.Method {
+// proofOf is how we authenticate on a connection in one round.
+func proofOf(c *Connection, round *Local) (proof, *Error) {
+	switch round.Method {
 	case AuthPSK:
-		return &pskProof{local: &c.Local}, nil
+		return &pskProof{local: round}, nil
 	case AuthCert:
-		return &certProof{conn: c}, nil
+		return &certProof{conn: c, local: round}, nil
 	}
 	return nil, errInternal("connection " + c.Name + " has no method to authenticate")
 }
@@ -106,18 +106,19 @@ func (*pskProof) check(s *ikeSA, remote *Remote, p *peerProof) *Error {
 // certProof is a certificate, with the signature methods 1, 9, 10, 11 and 14.
 type certProof struct {
 	conn   *Connection
+	local  *Local
 	cred   *pki.Credential
 	scheme pki.Scheme
 }
 
 func (p *certProof) identity(s *ikeSA, wanted pki.Identity) (pki.Identity, *Error) {
 	var err *Error
-	if p.cred, p.scheme, err = s.chooseCredential(p.conn); err != nil {
+	if p.cred, p.scheme, err = s.chooseCredential(p.conn, p.local); err != nil {
 		return pki.Identity{}, err
 	}
 	switch {
-	case !p.conn.Local.ID.IsZero():
-		return p.conn.Local.ID, nil
+	case !p.local.ID.IsZero():
+		return p.local.ID, nil
 	case !wanted.IsZero() && pki.MatchCert(wanted, p.cred.Cert) == nil:
 		return wanted, nil
 	}

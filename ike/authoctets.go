@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 
 	"martlet/crypto/suite"
+	"martlet/ike/message"
 )
 
 // SignedOctets is what the AUTH payload of one side covers (RFC 7296 §2.15):
@@ -18,6 +19,15 @@ func SignedOctets(prf suite.PRF, real, nonce []byte, skP suite.Secret, id []byte
 	out := make([]byte, 0, len(real)+len(nonce)+prf.Size())
 	out = append(append(out, real...), nonce...)
 	return append(out, prf.Sum(skP, id)...)
+}
+
+// signedOctets is what the AUTH payload of the initiator, or of the responder, covers in
+// this SA, with the identity of its round.
+func (s *ikeSA) signedOctets(initiator bool, id *message.ID) []byte {
+	if initiator {
+		return SignedOctets(s.prf, s.realI, s.nr, s.keys.Pi, id.Body())
+	}
+	return SignedOctets(s.prf, s.realR, s.ni, s.keys.Pr, id.Body())
 }
 
 // PSKAuth is the AUTH data of a pre-shared key (RFC 7296 §2.15):

@@ -72,13 +72,15 @@ func certReq(conns []*Connection) *message.CertReq {
 	var hashes [][20]byte
 	wanted := false
 	for _, c := range conns {
-		if c.Remote.Method != AuthCert {
-			continue
-		}
-		wanted = true
-		for _, root := range c.Remote.Verifier.Roots {
-			if h := pki.KeyHash(root); len(hashes) < maxCAHashes && !slices.Contains(hashes, h) {
-				hashes = append(hashes, h)
+		for r := &c.Remote; r != nil; r = r.Next {
+			if r.Method != AuthCert {
+				continue
+			}
+			wanted = true
+			for _, root := range r.Verifier.Roots {
+				if h := pki.KeyHash(root); len(hashes) < maxCAHashes && !slices.Contains(hashes, h) {
+					hashes = append(hashes, h)
+				}
 			}
 		}
 	}
@@ -110,7 +112,7 @@ func readCertReqs(ps []message.Payload) [][20]byte {
 // chooseCredential picks one of ours, with the way to sign, for what the peer takes:
 // of those whose kind it can verify, one whose CA it named, and else the first. A peer
 // that announced no hashes knows RSA above all.
-func (s *ikeSA) chooseCredential(c *Connection) (*pki.Credential, pki.Scheme, *Error) {
+func (s *ikeSA) chooseCredential(c *Connection, local *Local) (*pki.Credential, pki.Scheme, *Error) {
 	type option struct {
 		cred   *pki.Credential
 		scheme pki.Scheme
@@ -118,8 +120,8 @@ func (s *ikeSA) chooseCredential(c *Connection) (*pki.Credential, pki.Scheme, *E
 	}
 	var options []option
 	var last error
-	for _, cred := range c.Local.Credentials {
-		scheme, err := pki.ChooseScheme(cred.Cert.PublicKey, s.peerHashes, pki.Prefs{PSS: !c.Local.PKCS1, Strict: c.StrictSignatures})
+	for _, cred := range local.Credentials {
+		scheme, err := pki.ChooseScheme(cred.Cert.PublicKey, s.peerHashes, pki.Prefs{PSS: !local.PKCS1, Strict: c.StrictSignatures})
 		if err != nil || cred.Key == nil {
 			last = err
 			continue

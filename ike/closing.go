@@ -39,13 +39,18 @@ func (s *ikeSA) terminate(reason string) {
 		s.queue = nil
 		s.enqueue(&deleteTask{reason: reason})
 	case stateConnecting:
-		if _, ok := s.active.(*authTask); ok && s.pending != nil {
+		t, ok := s.active.(*authTask)
+		switch {
+		case ok && s.pending != nil:
 			// The peer may have the SA already. Its answer is waited for, so that
 			// the SA can be deleted there.
 			s.end(reason, nil)
-			return
+		case ok && t.idr != nil: // between two rounds
+			s.end(reason, nil)
+			s.lastRequest(&message.Delete{Protocol: suite.ProtocolIKE})
+		default:
+			s.close(reason, nil)
 		}
-		s.close(reason, nil)
 	case stateDeleting, stateClosed:
 	}
 }
@@ -111,10 +116,12 @@ func (s *ikeSA) forgetPending() {
 }
 
 // closedResponse takes the answer to the last request of a closed SA. If that was
-// IKE_AUTH, the peer may have established an SA that nobody here wants any more.
+// IKE_AUTH, the peer may have established an SA that nobody here wants any more, or be
+// about to.
 func (s *ikeSA) closedResponse(ps []message.Payload) {
 	if _, ok := s.active.(*authTask); ok {
-		if auth, _ := message.Find[*message.Auth](ps); auth != nil {
+		auth, _ := message.Find[*message.Auth](ps)
+		if _, eap := message.Find[*message.EAP](ps); eap || auth != nil {
 			s.lastRequest(&message.Delete{Protocol: suite.ProtocolIKE})
 			return
 		}

@@ -1,7 +1,10 @@
 package ike
 
 import (
+	"time"
+
 	"martlet/crypto/pki"
+	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
 
@@ -134,11 +137,52 @@ type (
 	}
 	// Admission lets the peer in with a lease, or refuses it: Refuse says why, and
 	// Notify is what the peer is told (INTERNAL_ADDRESS_FAILURE,
-	// AUTHENTICATION_FAILED, NO_ADDITIONAL_SAS).
+	// AUTHENTICATION_FAILED, NO_ADDITIONAL_SAS). Lifetime is what the peer is told
+	// of the time after which it has to authenticate again (RFC 4478 §3), 0 for nothing.
 	Admission struct {
-		Lease  Lease
-		Refuse string
-		Notify message.NotifyType
+		Lease    Lease
+		Lifetime time.Duration
+		Refuse   string
+		Notify   message.NotifyType
+	}
+	// Credential asks, on the initiator, a person for what the configuration does
+	// not have: the user name where User is empty, and the password. It is asked
+	// only when the gateway has proven who it is, but for EAP-only
+	// authentication. The reply is CredentialReply.
+	Credential struct {
+		SA         SAID
+		Connection string
+		Gateway    pki.Identity
+		User       string
+	}
+	// CredentialReply is what the person said, or why there is nothing. The password
+	// is the engine's from then on.
+	CredentialReply struct {
+		User     string
+		Password suite.Secret
+		Err      error
+	}
+	// Relay asks, on the responder, to pass an EAP packet of the peer on to a AAA
+	// server (RFC 3579 §2). The first of an SA is the EAP-Response/Identity. The
+	// reply is Relayed. What the server imposes besides (address, session time) is
+	// the runner's to keep until it answers Admit of the same SA.
+	Relay struct {
+		SA         SAID
+		Connection string
+		Path       Path
+		Identity   string // that the peer gave in EAP-Response/Identity
+		Packet     []byte
+	}
+	// Relayed is the server's answer: an EAP packet for the peer, and with Accept or
+	// Reject its verdict (then Packet may be empty: EAP-Success or EAP-Failure is
+	// made up). MSK is from MS-MPPE-Recv-Key and -Send-Key, nil without. Identity is
+	// the user's name if the server changed it. Err says why there is no answer.
+	Relayed struct {
+		Packet         []byte
+		Accept, Reject bool
+		MSK            suite.Secret
+		Identity       string
+		Err            error
 	}
 	// Configure asks, on the initiator, to set up the host for what the gateway
 	// gave, before the children are installed. The reply is Configured.
@@ -157,12 +201,16 @@ type (
 	UsageReply struct{ Heard, Sent int64 }
 )
 
-func (Work) question()      {}
-func (Admit) question()     {}
-func (Configure) question() {}
-func (Usage) question()     {}
+func (Work) question()       {}
+func (Admit) question()      {}
+func (Configure) question()  {}
+func (Usage) question()      {}
+func (Credential) question() {}
+func (Relay) question()      {}
 
-func (WorkDone) reply()   {}
-func (Admission) reply()  {}
-func (Configured) reply() {}
-func (UsageReply) reply() {}
+func (WorkDone) reply()        {}
+func (Admission) reply()       {}
+func (Configured) reply()      {}
+func (UsageReply) reply()      {}
+func (CredentialReply) reply() {}
+func (Relayed) reply()         {}

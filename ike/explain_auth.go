@@ -36,6 +36,30 @@ func errWantsEAP(s *ikeSA) *Error {
 	}
 }
 
+func errOneRoundOnly(s *ikeSA) *Error {
+	return &Error{
+		Code: CodeAuthMethod,
+		What: fmt.Sprintf("%v takes one proof of identity only", s.path.Remote),
+		Why:  "a second one is configured, and its answer to IKE_SA_INIT has no MULTIPLE_AUTH_SUPPORTED (RFC 4739)",
+		Hint: "have the gateway demand two rounds, or configure one here",
+	}
+}
+
+func errRounds(s *ikeSA, announced bool) *Error {
+	err := &Error{
+		Code: CodeAuthMethod, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("%v does not go on to a second proof of its identity", s.remote),
+		Why:  "one is demanded (RFC 4739), and its request does not announce it",
+		Hint: "configure the second round on the peer too",
+	}
+	if announced {
+		err.What = fmt.Sprintf("%v wants to prove its identity once more", s.remote)
+		err.Why = "its request has ANOTHER_AUTH_FOLLOWS (RFC 4739), and no further proof is demanded here"
+		err.Hint = "configure the same rounds on both sides"
+	}
+	return err
+}
+
 func errIdentity(s *ikeSA, got, want pki.Identity) *Error {
 	err := &Error{
 		Code: CodeIdentity, Notify: message.AuthenticationFailed,

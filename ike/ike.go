@@ -112,6 +112,9 @@ type Local struct {
 	Credentials []*pki.Credential
 	// PKCS1 signs with RSA PKCS#1 v1.5 instead of PSS in digital signatures (RFC 7427 §3).
 	PKCS1 bool
+	// Next is how we prove ourselves a second time, in a round of its own
+	// (RFC 4739 §2); nil for not.
+	Next *Local
 }
 
 // Remote is what we demand of the peer.
@@ -121,6 +124,9 @@ type Remote struct {
 	PSK      suite.Secret
 	Verifier pki.Verifier
 	Purpose  pki.Purpose
+	// Next is what we demand in a second round (RFC 4739 §2); nil for nothing. Of a
+	// gateway there is one round only.
+	Next *Remote
 }
 
 // ChildConfig is one configured child SA. Local and Remote are what we offer and

@@ -42,6 +42,22 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 	s.peerDeleted(gone)
 }
 
+// givenUp takes INFORMATIONAL between the rounds of IKE_AUTH. All that an initiator that is
+// not verified may do by it is to go away.
+func (s *ikeSA) givenUp(ps []message.Payload) {
+	s.respond()
+	if n := message.FindError(ps); n != nil && fatalNotify(n.Notify) {
+		s.linger("the peer gave up", errPeerGaveUp(s, n))
+		return
+	}
+	for _, p := range ps {
+		if d, ok := p.(*message.Delete); ok && d.Protocol == suite.ProtocolIKE {
+			s.linger("the peer gave up", s.errDeleted())
+			return
+		}
+	}
+}
+
 // fatalNotify tells whether an error in a request of the peer ends the SA.
 func fatalNotify(t message.NotifyType) bool {
 	return t == message.AuthenticationFailed || t == message.InvalidSyntax || t == message.UnsupportedCriticalPayload

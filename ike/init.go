@@ -47,6 +47,8 @@ func (s *ikeSA) readExtensions(ps []message.Payload) {
 			s.exts |= extPPK
 		case message.ChildlessIKEv2Supported:
 			s.exts |= extChildless
+		case message.MultipleAuthSupported:
+			s.exts |= extMultipleAuth
 		}
 	}
 }

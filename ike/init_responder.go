@@ -262,6 +262,9 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 	if req := certReq(s.candidates); req != nil {
 		ps = append(ps, req)
 	}
+	if slices.ContainsFunc(s.candidates, func(c *Connection) bool { return c.Remote.Next != nil }) {
+		ps = append(ps, notify(message.MultipleAuthSupported))
+	}
 	m := message.Message{Header: s.header(message.IKESAInit, 0, message.FlagResponse), Payloads: ps}
 	s.realR = m.Append(nil)
 	if s.realR == nil {

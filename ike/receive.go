@@ -113,7 +113,8 @@ func (s *ikeSA) expects(h message.Header) bool {
 	}
 	switch s.state {
 	case stateConnecting:
-		return !s.initiator && h.Exchange == message.IKEAuth
+		// Between the rounds of IKE_AUTH an initiator may give up.
+		return !s.initiator && (h.Exchange == message.IKEAuth || h.Exchange == message.Informational && s.auth != nil)
 	case stateEstablished, stateDeleting:
 		return h.Exchange == message.CreateChildSA || h.Exchange == message.Informational
 	case stateClosed:
@@ -160,6 +161,10 @@ func (s *ikeSA) takeRequest(p Path, h message.Header, ps []message.Payload, err 
 	case message.CreateChildSA:
 		s.createChildRequest(ps)
 	case message.Informational:
+		if s.state == stateConnecting {
+			s.givenUp(ps)
+			return
+		}
 		s.informationalRequest(ps)
 	}
 }

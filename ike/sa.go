@@ -47,6 +47,7 @@ const (
 	extIntermediate
 	extPPK
 	extChildless
+	extMultipleAuth
 )
 
 // condition is what is true of an SA now.
@@ -91,6 +92,8 @@ type ikeSA struct {
 	// What was agreed in IKE_AUTH.
 	local, remote pki.Identity
 	lease         Lease
+	auth          *authentication // of a responder before AUTH, once IKE_AUTH has begun
+	authLifetime  time.Duration   // after which the peer has to prove itself again; 0 never
 
 	window
 	queue    []task
@@ -190,7 +193,7 @@ func (s *ikeSA) stageDone(stage Stage) {
 func (s *ikeSA) establish() {
 	s.state = stateEstablished
 	s.since = s.e.now
-	s.realI, s.realR, s.candidates, s.caHashes = nil, nil, nil, nil
+	s.realI, s.realR, s.candidates, s.caHashes, s.auth = nil, nil, nil, nil, nil
 	s.e.gate.release(&s.ticket)
 	s.heardNow()
 	s.armKeepalive()

@@ -46,6 +46,7 @@ func (x extension) names() []string {
 		{extIntermediate, "INTERMEDIATE_EXCHANGE_SUPPORTED"},
 		{extPPK, "USE_PPK"},
 		{extChildless, "CHILDLESS_IKEV2_SUPPORTED"},
+		{extMultipleAuth, "MULTIPLE_AUTH_SUPPORTED"},
 	} {
 		if x&n.bit != 0 {
 			out = append(out, n.name)

@@ -1,0 +1,105 @@
+package ike
+
+import (
+	"slices"
+
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// firstChild is the child that is opened with the IKE SA.
+func firstChild(c *Connection) *ChildConfig {
+	if len(c.Children) == 0 {
+		return nil
+	}
+	if i := slices.IndexFunc(c.Children, func(x *ChildConfig) bool { return !x.OnRequest }); i >= 0 {
+		return c.Children[i]
+	}
+	return c.Children[0]
+}
+
+// firstChild takes the child of IKE_AUTH on the initiator. Without it an SA that we
+// opened is of no use.
+func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
+	a, err := t.childAnswer(s, ps)
+	if err != nil {
+		t.useless(s, err)
+		return
+	}
+	c, err := s.keyedChild(a, true, nil, s.ni, s.nr)
+	if err != nil {
+		t.useless(s, err)
+		return
+	}
+	s.ask(Configure{SA: s.id(), Connection: s.conn.Name, Lease: s.lease, Children: []ChildInfo{c.ChildInfo}}, func(r Reply) {
+		done, ok := r.(Configured)
+		if !ok {
+			done.Err = errWrongReply
+		}
+		switch {
+		case s.state != stateEstablished: // about to be deleted
+			t.releaseOffer(s)
+			s.done()
+			return
+		case done.Err != nil:
+			t.useless(s, errHost(done.Err))
+			return
+		case slices.Contains(s.early, a.spiOut):
+			t.useless(s, errChildDeleted(a))
+			return
+		}
+		t.offer = nil
+		s.install(c, a)
+		s.childUp(c, a)
+		s.openRest(a.cfg)
+		s.done()
+	})
+}
+
+func (t *authTask) childAnswer(s *ikeSA, ps []message.Payload) (*childAnswer, *Error) {
+	if n := message.FindError(ps); n != nil {
+		return nil, errChildRefused(s, t.offer, n)
+	}
+	if (s.conn.RequestIPv4 || s.conn.RequestIPv6) && len(s.lease.Addresses) == 0 {
+		return nil, errNoAddress(s)
+	}
+	return s.acceptAnswer(t.offer, ps)
+}
+
+// useless ends an SA whose only child could not be opened.
+func (t *authTask) useless(s *ikeSA, err *Error) {
+	s.childFailed(t.offer.cfg.Name, err)
+	s.abandon(err, &message.Delete{Protocol: suite.ProtocolIKE})
+}
+
+// answerFirstChild makes and installs the child of IKE_AUTH on the responder and returns what
+// the answer says of it; up is called when the SA stands, to report it.
+func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up func()) {
+	answer, num, failed := (*childAnswer)(nil), uint8(0), a.refused
+	if failed == nil {
+		answer, num, failed = s.answerChild(a.child)
+	}
+	var c *Child
+	if failed == nil {
+		if c, failed = s.keyedChild(answer, false, nil, s.ni, s.nr); failed != nil {
+			s.e.releaseESPSPI(answer.spiIn)
+		}
+	}
+	if failed != nil {
+		return []message.Payload{notify(failed.Notify)}, func() { s.childFailed("", failed) }
+	}
+	if a.wantIPv4 || a.wantIPv6 {
+		ps = append(ps, configReply(s.lease))
+	}
+	s.install(c, answer)
+	return append(ps, answer.payloads(num)...), func() { s.childUp(c, answer) }
+}
+
+// openRest opens the other children that belong to the connection from the start.
+func (s *ikeSA) openRest(first *ChildConfig) {
+	for _, cfg := range s.conn.Children {
+		if cfg != first && !cfg.OnRequest {
+			s.enqueue(&createTask{cfg: cfg})
+		}
+	}
+}

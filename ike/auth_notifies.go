@@ -1,0 +1,68 @@
+package ike
+
+import (
+	"encoding/binary"
+	"time"
+
+	"martlet/ike/message"
+)
+
+// The notifies of IKE_AUTH that announce or impose something: what goes out and what is
+// read of them stands here, for all extensions. An exchange has as many rounds as
+// the methods take (RFC 7296 §2.16, RFC 4739).
+
+// authOffers is what an initiator adds to its first IKE_AUTH request.
+func (s *ikeSA) authOffers() []message.Payload {
+	var ps []message.Payload
+	if s.conn.Local.Next != nil {
+		ps = append(ps, notify(message.MultipleAuthSupported))
+	}
+	return ps
+}
+
+// readAuthOffers notes, on the responder, what the first request says.
+func (s *ikeSA) readAuthOffers(ps []message.Payload) {
+	for _, p := range ps {
+		n, ok := p.(*message.Notify)
+		if !ok {
+			continue
+		}
+		switch n.Notify {
+		case message.MOBIKESupported:
+			s.exts |= extMOBIKE
+		case message.EAPOnlyAuthentication:
+			s.exts |= extEAPOnly
+		case message.MultipleAuthSupported:
+			s.exts |= extMultipleAuth
+		}
+	}
+}
+
+// authAnswers is what a responder adds to an answer that has no error. The first
+// answer has our IDr; the last one opens the SA; with one round it is the same.
+func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
+	var ps []message.Payload
+	if last && s.authLifetime > 0 {
+		// RFC 4478 §3
+		seconds := binary.BigEndian.AppendUint32(nil, uint32(min(s.authLifetime/time.Second, 1<<32-1)))
+		ps = append(ps, notifyData(message.AuthLifetime, seconds))
+	}
+	return ps
+}
+
+// readAuthAnswers notes, on the initiator, what an answer says. The peer's AUTH was
+// verified before the last answer is read, but not always before the first.
+func (s *ikeSA) readAuthAnswers(ps []message.Payload, _, last bool) {
+	for _, p := range ps {
+		n, ok := p.(*message.Notify)
+		if !ok {
+			continue
+		}
+		switch n.Notify {
+		case message.MOBIKESupported:
+			if last {
+				s.exts |= extMOBIKE
+			}
+		}
+	}
+}
