@@ -9,16 +9,18 @@ import (
 
 // Codes of a CertError. They are stable: programs may compare them.
 const (
-	CodeUnknownAuthority = "cert-unknown-authority" // no chain to a trusted CA
-	CodeExpired          = "cert-expired"
-	CodeNotYetValid      = "cert-not-yet-valid"
-	CodeWrongUsage       = "cert-wrong-usage"   // key usage or extended key usage
-	CodeNameMismatch     = "cert-name-mismatch" // does not prove the identity
-	CodeWeakKey          = "cert-weak-key"
-	CodeWeakSignature    = "cert-weak-signature" // signed with SHA-1, MD5 …
-	CodeConstraint       = "cert-constraint"     // a CA may not issue it: names, path length, policies, not a CA
-	CodeMalformed        = "cert-malformed"      // unreadable, too many, too deep, an unknown critical extension
-	CodeKeyMismatch      = "cert-key-mismatch"   // the private key belongs to another certificate
+	CodeUnknownAuthority  = "cert-unknown-authority" // no chain to a trusted CA
+	CodeExpired           = "cert-expired"
+	CodeNotYetValid       = "cert-not-yet-valid"
+	CodeWrongUsage        = "cert-wrong-usage"   // key usage or extended key usage
+	CodeNameMismatch      = "cert-name-mismatch" // does not prove the identity
+	CodeWeakKey           = "cert-weak-key"
+	CodeWeakSignature     = "cert-weak-signature" // signed with SHA-1, MD5 …
+	CodeConstraint        = "cert-constraint"     // a CA may not issue it: names, path length, policies, not a CA
+	CodeMalformed         = "cert-malformed"      // unreadable, too many, too deep, an unknown critical extension
+	CodeKeyMismatch       = "cert-key-mismatch"   // the private key belongs to another certificate
+	CodeRevoked           = "cert-revoked"
+	CodeRevocationUnknown = "cert-revocation-unknown" // nobody tells whether it is revoked
 )
 
 // CertError says why a certificate is refused: a line each for what happened,

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"math/big"
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // corpus adds the seeds of strongSwan's fuzzers from one folder, where they are there.
@@ -136,6 +138,49 @@ func FuzzParsePrivateKey(f *testing.F) {
 		}
 		if back, err := ParsePrivateKey(again); err != nil || !SameKey(back.Public(), key.Public()) {
 			t.Errorf("a key does not come back: %v", err)
+		}
+	})
+}
+
+func FuzzParseCRL(f *testing.F) {
+	o := newOffice(f)
+	der, err := o.sub.IssueCRL([]RevokedCert{{Serial: big.NewInt(5), At: testNow, Reason: 1}}, 1, testNow, testNow.Add(time.Hour))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(der)
+	f.Add(EncodeCRL(der))
+	corpus(f, "crls", func(b []byte) { f.Add(b) })
+	for _, value := range []string{"\x30\x03\x81\x01\xff", "\x30\x04\xa0\x02\xa1\x00"} {
+		readScope([]byte(value))
+		f.Add([]byte(value))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, ok := readScope(b); ok {
+			s.excludes(o.leaf.Cert)
+		}
+		crl, err := ParseCRL(b)
+		if err != nil {
+			return
+		}
+		// No one here can sign.
+		if s := crl.Status(o.link(), testNow); s.State == StateRevoked {
+			t.Errorf("%+v", s)
+		}
+		if crl.Size() <= 0 {
+			t.Error("size")
+		}
+	})
+}
+
+func FuzzCheckOCSP(f *testing.F) {
+	o := newOffice(f)
+	good := o.response(f, o.sub.Cert, o.sub.Key, nil)
+	f.Add(good)
+	corpus(f, "ocsp_rsp", func(b []byte) { f.Add(b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s := o.link().CheckOCSP(b, testNow); s.State == StateRevoked {
+			t.Errorf("%+v", s)
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -88,14 +89,36 @@ type Credential struct {
 	Key   crypto.Signer       // nil if the certificate was issued for a foreign key
 }
 
-// Authority is a CA that issues end entity certificates.
+// Authority is a CA.
 type Authority struct {
-	Cert *x509.Certificate
-	Key  crypto.Signer
+	Cert  *x509.Certificate
+	Chain []*x509.Certificate // between Cert and the trusted one, nearest first; both left out
+	Key   crypto.Signer
+	// CRL and OCSP are URLs that go into what it issues, to tell where its list of revoked
+	// certificates and its responder are.
+	CRL, OCSP []string
 }
 
-// NewAuthority makes a self-signed CA; validity 0 means ten years.
+// NewAuthority makes a self-signed CA, below which other CAs may stand by
+// Intermediate; validity 0 means ten years.
 func NewAuthority(name string, now time.Time, validity time.Duration, kind KeyKind) (*Authority, error) {
+	return newAuthority(nil, name, now, validity, kind, Limits{})
+}
+
+// Limits are the names for which a CA may issue (RFC 5280 §4.2.1.10); none limit nothing.
+type Limits struct {
+	DNSNames []string       // a name allows what is below it, too
+	Prefixes []netip.Prefix // of addresses
+	Emails   []string       // an address, or a host, or .domain
+}
+
+// Intermediate makes a CA below a, which issues end entity certificates only. It is never
+// valid for longer than a.
+func (a *Authority) Intermediate(name string, now time.Time, validity time.Duration, kind KeyKind, limits Limits) (*Authority, error) {
+	return newAuthority(a, name, now, validity, kind, limits)
+}
+
+func newAuthority(above *Authority, name string, now time.Time, validity time.Duration, kind KeyKind, limits Limits) (*Authority, error) {
 	if name == "" {
 		return nil, errors.New("pki: new authority: no name")
 	}
@@ -108,20 +131,78 @@ func NewAuthority(name string, now time.Time, validity time.Duration, kind KeyKi
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             now.Add(-skew),
-		NotAfter:              now.Add(cmp.Or(validity, defaultCAValidity)),
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLenZero:        true,
+		SerialNumber:                serial,
+		Subject:                     pkix.Name{CommonName: name},
+		NotBefore:                   now.Add(-skew),
+		NotAfter:                    now.Add(cmp.Or(validity, defaultCAValidity)),
+		KeyUsage:                    x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid:       true,
+		IsCA:                        true,
+		MaxPathLen:                  1,
+		PermittedDNSDomainsCritical: true,
+		PermittedDNSDomains:         limits.DNSNames,
+		PermittedEmailAddresses:     limits.Emails,
 	}
-	cert, err := sign(template, template, key.Public(), key)
-	if err != nil {
+	for _, p := range limits.Prefixes {
+		if !p.IsValid() {
+			return nil, errors.New("pki: new authority: a limit is no prefix")
+		}
+		p = p.Masked()
+		template.PermittedIPRanges = append(template.PermittedIPRanges,
+			&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
+	}
+	a := &Authority{Key: key}
+	parent, signer := template, key
+	if above != nil {
+		above.locate(template)
+		template.MaxPathLen, template.MaxPathLenZero = 0, true
+		parent, signer = above.Cert, above.Key
+		if !selfIssued(above.Cert) {
+			a.Chain = append([]*x509.Certificate{above.Cert}, above.Chain...)
+		}
+		if template.NotAfter.After(above.Cert.NotAfter) {
+			template.NotAfter = above.Cert.NotAfter
+		}
+	}
+	if a.Cert, err = sign(template, parent, key.Public(), signer); err != nil {
 		return nil, err
 	}
-	return &Authority{Cert: cert, Key: key}, nil
+	return a, nil
+}
+
+// locate says in a certificate where to ask whether it was revoked.
+func (a *Authority) locate(cert *x509.Certificate) {
+	cert.CRLDistributionPoints, cert.OCSPServer = a.CRL, a.OCSP
+}
+
+// chain is what to send with a certificate that a issued.
+func (a *Authority) chain() []*x509.Certificate {
+	if selfIssued(a.Cert) {
+		return nil
+	}
+	return append([]*x509.Certificate{a.Cert}, a.Chain...)
+}
+
+// RevokedCert is an entry of a list of revoked certificates.
+type RevokedCert struct {
+	Serial *big.Int
+	At     time.Time
+	Reason int // RFC 5280 §5.3.1; 0 says nothing
+}
+
+// IssueCRL signs a list of everything that was revoked, in DER. The number has to rise
+// from list to list, and the next one must come until then.
+func (a *Authority) IssueCRL(list []RevokedCert, number int64, now, next time.Time) ([]byte, error) {
+	template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: next}
+	for _, r := range list {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: r.Serial, RevocationTime: r.At, ReasonCode: r.Reason})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, a.Cert, a.Key)
+	if err != nil {
+		return nil, fmt.Errorf("pki: issue revocation list: %w", err)
+	}
+	return der, nil
 }
 
 // Request says what certificate to issue.
@@ -131,10 +212,13 @@ type Request struct {
 	Addresses  []netip.Addr
 	Emails     []string
 	Purpose    Purpose // default: both
-	Now        time.Time
-	Validity   time.Duration // default 825 days; never beyond the CA's
-	Key        KeyKind
-	Public     crypto.PublicKey // issue for this key instead of making one
+	// IKEIntermediate adds the usage that old versions of macOS want of a gateway. It stands
+	// for any role in IKE.
+	IKEIntermediate bool
+	Now             time.Time
+	Validity        time.Duration // default 825 days; never beyond the CA's
+	Key             KeyKind
+	Public          crypto.PublicKey // issue for this key instead of making one
 }
 
 // Issue makes a key, unless the request brings a public one, and issues the
@@ -160,11 +244,12 @@ func (a *Authority) Issue(req Request) (*Credential, error) {
 	if !template.NotAfter.After(req.Now) {
 		return nil, fmt.Errorf("pki: issue: the CA is valid until %s only", date(a.Cert.NotAfter))
 	}
+	a.locate(template)
 	cert, err := sign(template, a.Cert, pub, a.Key)
 	if err != nil {
 		return nil, err
 	}
-	return &Credential{Cert: cert, Key: key}, nil
+	return &Credential{Cert: cert, Chain: a.chain(), Key: key}, nil
 }
 
 func (req Request) template() (*x509.Certificate, error) {
@@ -196,6 +281,9 @@ func (req Request) template() (*x509.Certificate, error) {
 	}
 	if purpose&ClientAuth != 0 {
 		cert.ExtKeyUsage = append(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+	}
+	if req.IKEIntermediate {
+		cert.UnknownExtKeyUsage = append(cert.UnknownExtKeyUsage, ikeIntermediate())
 	}
 	cert.Subject.CommonName = req.CommonName
 	if req.CommonName == "" {

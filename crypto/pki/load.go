@@ -153,6 +153,11 @@ func EncodeCertificate(certs ...*x509.Certificate) []byte {
 	return out
 }
 
+// EncodeCRL writes a list in DER as PEM.
+func EncodeCRL(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: pemCRL, Bytes: der})
+}
+
 // EncodePrivateKey writes a key that is held in memory in PEM, as PKCS#8 without
 // encryption.
 func EncodePrivateKey(key crypto.Signer) ([]byte, error) {

@@ -3,7 +3,7 @@
 // loads and verifies certificates, and makes and checks the signatures of the AUTH
 // payload (RFC 7296 §2.15, RFC 7427).
 //
-// It is pure: the caller brings the time, the files' contents and, later, the
+// It is pure: XX
 // revocation lists.
 package pki
 

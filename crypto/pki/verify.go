@@ -40,19 +40,26 @@ type Verifier struct {
 
 // Verify checks that leaf is valid now, serves the purpose, and leads over
 // intermediates, in any order, to a trusted CA. It does not compare names (MatchCert does)
-// and does not ask for revocation. The error is a *CertError.
+// and does not ask for revocation (Links). The error is a *CertError.
 //
 // A certificate without extended key usage serves every purpose, as does one with
 // anyExtendedKeyUsage or ikeIntermediate; the same holds for each CA above it.
 func (v Verifier) Verify(leaf *x509.Certificate, intermediates []*x509.Certificate, role Purpose) error {
+	_, err := v.Chain(leaf, intermediates, role)
+	return err
+}
+
+// Chain is Verify, and returns the chain that was found: the leaf first, the trusted
+// certificate last.
+func (v Verifier) Chain(leaf *x509.Certificate, intermediates []*x509.Certificate, role Purpose) ([]*x509.Certificate, error) {
 	if v.Now.IsZero() {
-		return &CertError{Code: CodeMalformed, What: "certificate cannot be verified", Why: "the time was not given"}
+		return nil, &CertError{Code: CodeMalformed, What: "certificate cannot be verified", Why: "the time was not given"}
 	}
 	if leaf == nil || slices.Contains(intermediates, nil) {
-		return &CertError{Code: CodeMalformed, What: "certificate cannot be verified", Why: "there is none"}
+		return nil, &CertError{Code: CodeMalformed, What: "certificate cannot be verified", Why: "there is none"}
 	}
 	if n := 1 + len(intermediates); n > MaxCertificates {
-		return &CertError{
+		return nil, &CertError{
 			Code: CodeMalformed, What: "too many certificates",
 			Why:  fmt.Sprintf("the peer sent %d; at most %d are looked at", n, MaxCertificates),
 			Hint: "have the peer send its own certificate and the CAs in between only",
@@ -62,7 +69,7 @@ func (v Verifier) Verify(leaf *x509.Certificate, intermediates []*x509.Certifica
 		role = PeerAuth
 	}
 	if err := v.checkLeaf(leaf, role); err != nil {
-		return err
+		return nil, err
 	}
 	opts := x509.VerifyOptions{
 		Intermediates: x509.NewCertPool(),
@@ -81,19 +88,19 @@ func (v Verifier) Verify(leaf *x509.Certificate, intermediates []*x509.Certifica
 	}
 	chains, err := leaf.Verify(opts)
 	if err != nil {
-		return v.chainError(err, leaf, intermediates)
+		return nil, v.chainError(err, leaf, intermediates)
 	}
 	var first error
 	for _, chain := range chains {
 		err := v.checkChain(chain, role)
 		if err == nil {
-			return nil
+			return chain, nil
 		}
 		if first == nil {
 			first = err
 		}
 	}
-	return first
+	return nil, first
 }
 
 // checkLeaf looks at what needs no chain.
