@@ -33,6 +33,8 @@ func (r Retransmit) tries() int { return cmp.Or(max(r.Tries, 0), 10) }
 func (h HalfOpen) total() int          { return cmp.Or(h.Total, 10000) }
 func (h HalfOpen) cookieTotal() int    { return cmp.Or(h.CookieTotal, 100) }
 func (h HalfOpen) cookiePrefix() int   { return cmp.Or(h.CookiePrefix, 3) }
+func (h HalfOpen) puzzleTotal() int    { return cmp.Or(h.PuzzleTotal, 5000) }
+func (h HalfOpen) puzzlePrefix() int   { return cmp.Or(h.PuzzlePrefix, 500) }
 func (h HalfOpen) prefix() int         { return cmp.Or(h.Prefix, 50) }
 func (h HalfOpen) prefixVerified() int { return cmp.Or(h.PrefixVerified, 1000) }
 func (h HalfOpen) lifetime() time.Duration {

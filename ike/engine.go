@@ -275,7 +275,7 @@ func (e *Engine) unlink(s *ikeSA) {
 	}
 	delete(e.sas, s.own())
 	s.forgetInit()
-	e.gate.release(&s.ticket)
+	e.gate.release(&s.place)
 	switch {
 	case s.prev != nil:
 		s.prev.next = s.next

@@ -36,8 +36,9 @@ type initTask struct {
 	groups   []uint16 // that we offer
 	pair     kex.Initiator
 	cookie   []byte
-	asked    time.Time     // when the request was sent first as it is now
-	trip     time.Duration // how long the last cookie was on its way
+	solution *message.PuzzleSolution // of the puzzle that came with the cookie
+	asked    time.Time               // when the request was sent first as it is now
+	trip     time.Duration           // how long the last cookie was on its way
 	restarts int
 	early    *Error // what an unprotected message said
 	waiting  bool   // for a computation
@@ -73,6 +74,9 @@ func (t *initTask) send(s *ikeSA) {
 	if t.cookie != nil {
 		// RFC 7296 §2.6: the cookie stands first and all else is as it was.
 		ps = append(ps, notifyData(message.Cookie, t.cookie))
+	}
+	if t.solution != nil {
+		ps = append(ps, t.solution)
 	}
 	ps = append(ps,
 		wireProposals(s.conn.Proposals, nil),
@@ -115,7 +119,7 @@ func (s *ikeSA) initResponse(h message.Header, raw []byte) {
 		return
 	}
 	if n := m.Notify(message.Cookie); n != nil {
-		t.takeCookie(s, n)
+		t.takeCookie(s, n, m.Notify(message.PuzzleDemand))
 		return
 	}
 	if n := m.Notify(message.InvalidKEPayload); n != nil {
@@ -133,15 +137,32 @@ func (s *ikeSA) initResponse(h message.Header, raw []byte) {
 // to answer the request as it is now belongs to a repetition of the one before. To take it
 // would be wrong: the answer that is on its way would no longer be to our last request,
 // which AUTH covers.
-func (t *initTask) takeCookie(s *ikeSA, n *message.Notify) {
+//
+// A puzzle that comes with the cookie is solved first, if that can be done in some seconds
+// (RFC 8019 §7.1.2).
+func (t *initTask) takeCookie(s *ikeSA, n, demand *message.Notify) {
 	switch {
 	case len(n.Data) == 0 || len(n.Data) > 64:
 		s.e.drop(DropMalformed)
 	case bytes.Equal(n.Data, t.cookie), s.e.now.Sub(t.asked) < t.trip:
 		s.e.drop(DropRepeated)
 	case t.again(s):
-		t.cookie, t.trip = n.Data, s.e.now.Sub(t.asked)
-		t.send(s)
+		t.cookie, t.trip, t.solution = n.Data, s.e.now.Sub(t.asked), nil
+		var puzzle message.Puzzle
+		asked := false
+		if demand != nil {
+			puzzle, asked = message.ParsePuzzle(demand.Data)
+		}
+		if !asked {
+			t.send(s)
+			return
+		}
+		t.waiting = true
+		s.solve(puzzle, t.cookie, func(solution *message.PuzzleSolution) {
+			t.waiting = false
+			t.solution = solution
+			t.send(s)
+		})
 	}
 }
 

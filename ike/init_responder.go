@@ -35,10 +35,8 @@ type initOffer struct {
 	ps      []message.Payload
 	sa      *message.SA
 	ke      *message.KE
-	nonce   []byte
-	cookie  []byte
+	visitor visitor
 	conds   condition
-	verdict verdict
 }
 
 // initRequest takes an IKE_SA_INIT request. Up to the last line it keeps no state
@@ -58,19 +56,8 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 	if !e.readOffer(&o) {
 		return
 	}
-	switch o.verdict = e.gate.judge(e.now, p.Remote.Addr(), h.SPIi, o.nonce, o.cookie); o.verdict {
-	case full:
-		e.refuse(p, DropHalfOpenLimit, nil)
+	if !e.admitted(&o) {
 		return
-	case demand, badProof:
-		reason := DropCookieRequired
-		if o.verdict == badProof {
-			reason = DropCookieInvalid
-		}
-		e.refuse(p, reason, nil)
-		e.answerStateless(&o, notifyData(message.Cookie, e.gate.cookie(e.now, p.Remote.Addr(), h.SPIi, o.nonce)))
-		return
-	case pass:
 	}
 	candidates := e.candidatesFor(p)
 	if len(candidates) == 0 {
@@ -102,6 +89,28 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 	e.openResponder(&o, hash, conn, candidates, choice)
 }
 
+// admitted asks the gate about a request, and answers with what it demands.
+func (e *Engine) admitted(o *initOffer) bool {
+	what, puzzle := e.gate.judge(e.now, &o.visitor)
+	switch what {
+	case pass:
+		return true
+	case full:
+		e.refuse(o.path, DropHalfOpenLimit, nil)
+		return false
+	case badProof:
+		e.refuse(o.path, DropCookieInvalid, nil)
+	case demand:
+		e.refuse(o.path, DropCookieRequired, nil)
+	}
+	answer := []message.Payload{notifyData(message.Cookie, e.gate.cookie(e.now, &o.visitor, puzzle))}
+	if puzzle.Difficulty > 0 {
+		answer = append(answer, notifyData(message.PuzzleDemand, puzzle.Append(nil)))
+	}
+	e.answerStateless(o, answer...)
+	return false
+}
+
 // readOffer finds what an IKE_SA_INIT request must have.
 func (e *Engine) readOffer(o *initOffer) bool {
 	m, err := message.Parse(o.raw)
@@ -124,22 +133,24 @@ func (e *Engine) readOffer(o *initOffer) bool {
 		e.drop(DropMalformed)
 		return false
 	}
-	o.nonce = nonce.Data
+	o.visitor = visitor{remote: o.path.Remote.Addr(), spii: o.header.SPIi, ni: nonce.Data, prfs: puzzlePRFs(o.sa)}
+	o.visitor.solution, _ = message.Find[*message.PuzzleSolution](o.ps)
 	if n := m.Notify(message.Cookie); n != nil {
-		o.cookie = n.Data
+		o.visitor.cookie = n.Data
 	}
 	return true
 }
 
 // answerStateless answers an IKE_SA_INIT request without keeping anything. The answer
 // is never longer than the request.
-func (e *Engine) answerStateless(o *initOffer, n *message.Notify) {
+func (e *Engine) answerStateless(o *initOffer, ps ...message.Payload) {
 	m := message.Message{
 		Header:   message.Header{SPIi: o.header.SPIi, Exchange: message.IKESAInit, Flags: message.FlagResponse},
-		Payloads: []message.Payload{n},
+		Payloads: ps,
 	}
 	b := m.Append(nil)
-	if len(b) > len(o.raw) || n.Notify.IsError() && n.Notify != message.InvalidKEPayload && !e.gate.mayAnswer(e.now) {
+	n := message.FindError(ps)
+	if len(b) > len(o.raw) || n != nil && n.Notify != message.InvalidKEPayload && !e.gate.mayAnswer(e.now) {
 		return
 	}
 	e.do(Send{Path: o.path, Data: b})
@@ -227,12 +238,12 @@ func (e *Engine) openResponder(o *initOffer, hash initHash, conn *Connection, ca
 	s := &ikeSA{
 		spii: o.header.SPIi, spir: e.newIKESPI(), conn: conn, candidates: candidates,
 		path: o.path, created: e.now, stageAt: e.now, suite: choice.Suite, conds: o.conds,
-		ni: o.nonce, nr: newNonce(), realI: bytes.Clone(o.raw), asked: hash,
+		ni: o.visitor.ni, nr: newNonce(), realI: bytes.Clone(o.raw), asked: hash,
 	}
 	e.link(s)
 	e.inits[hash] = s
 	e.enter("responder", s)
-	s.ticket = e.gate.take(o.path.Remote.Addr())
+	s.place = e.gate.take(e.now, &o.visitor)
 	s.after(dueLifetime, e.cfg.HalfOpen.lifetime())
 	s.readExtensions(o.ps)
 	s.serving = &exchange{id: 0, kind: message.IKESAInit, path: o.path}

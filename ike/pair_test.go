@@ -376,7 +376,7 @@ func empty(t testing.TB, hosts ...*host) {
 	for _, h := range hosts {
 		e := h.e
 		if len(e.sas) != 0 || e.first != nil || e.last != nil || len(e.inits) != 0 || len(e.inbound) != 0 ||
-			len(e.children) != 0 || len(e.asks) != 0 || len(e.timers) != 0 || e.gate.total != 0 || len(e.gate.prefixes) != 0 {
+			len(e.children) != 0 || len(e.asks) != 0 || len(e.timers) != 0 || e.gate.total != 0 {
 			t.Errorf("%s is not empty: %d SAs, %d inits, %d SPIs, %d children, %d asks, %d timers, %d half-open", h.name,
 				len(e.sas), len(e.inits), len(e.inbound), len(e.children), len(e.asks), len(e.timers), e.gate.total)
 		}

@@ -56,6 +56,7 @@ func TestRow56NoAmplification(t *testing.T) {
 		gate HalfOpen
 	}{
 		"cookie":      {gateway, HalfOpen{CookiePrefix: -1}},
+		"puzzle":      {gateway, HalfOpen{CookiePrefix: -1, PuzzlePrefix: -1}},
 		"no proposal": {&other, HalfOpen{}},
 	} {
 		w, a, b := pair(t, client, c.conn)
@@ -142,6 +143,74 @@ func TestRow58Caravan(t *testing.T) {
 	}
 	w.run(2 * time.Minute)
 	empty(t, append(clients, b)...)
+}
+
+// TestRow58Cycles: connecting and disconnecting leaves nothing behind, on either side.
+func TestRow58Cycles(t *testing.T) {
+	client, gateway := pskPair(t)
+	w, a, b := pair(t, client, gateway)
+	for range 300 {
+		a.initiate("home", b)
+		w.run(time.Second)
+		if len(b.established()) != 1 {
+			t.Fatal("not up")
+		}
+		a.handle(Terminate{})
+		w.run(time.Second)
+		if len(a.e.timers) != 0 || len(a.e.sas) != 0 {
+			t.Fatalf("%d timers, %d SAs left", len(a.e.timers), len(a.e.sas))
+		}
+	}
+	w.run(time.Minute)
+	empty(t, a, b)
+}
+
+// TestFragmentLimits: one message at a time is put together for an SA, of 64 fragments and
+// 64 KiB at most, for 30 s, and nothing of it before the integrity check (security.md B6).
+func TestFragmentLimits(t *testing.T) {
+	client, gateway := pskPair(t)
+	w, a, b := up(t, client, gateway)
+	sa, sb := engineOf(a), engineOf(b)
+	grams := message.Seal(sa.header(message.Informational, sa.nextID, 0), []message.Payload{&message.VendorID{Data: make([]byte, 6000)}}, sa.seal, sa.nextIV, 200)
+	if n := len(grams); n < 30 || n > message.MaxFragments {
+		t.Fatalf("%d fragments", n)
+	}
+	pending := func() bool { _, is := sb.requests.Pending(); return is }
+	forged := slices.Clone(grams[0])
+	forged[len(forged)-1] ^= 1
+	b.deliver(a, forged)
+	if pending() || b.count(DropICV) != 1 {
+		t.Error("a fragment with a wrong ICV is kept")
+	}
+	b.deliver(a, grams[0])
+	if !pending() {
+		t.Fatal("the first fragment is not kept")
+	}
+	w.run(reassemblyLife - time.Second)
+	if !pending() {
+		t.Error("given up too early")
+	}
+	w.run(2 * time.Second)
+	if pending() {
+		t.Error("kept for more than 30 s")
+	}
+	b.sent = nil
+	for _, g := range slices.Backward(grams) {
+		b.deliver(a, g)
+	}
+	if pending() || len(b.sent) != 1 {
+		t.Errorf("%d answers to the whole message", len(b.sent))
+	}
+	sa.nextID++
+	tooMany := message.Seal(sa.header(message.Informational, sa.nextID, 0), []message.Payload{&message.VendorID{Data: make([]byte, 12000)}}, sa.seal, sa.nextIV, 200)
+	b.sent = nil
+	for _, g := range tooMany {
+		b.deliver(a, g)
+	}
+	if len(tooMany) <= message.MaxFragments || pending() || len(b.sent) != 0 {
+		t.Errorf("%d fragments of %d octets did something", len(tooMany), len(tooMany[0]))
+	}
+	agree(t, a, b, 1)
 }
 
 // TestRow59SpoofedAuth: wrong IKE_AUTH messages of a third party do not cost the victim

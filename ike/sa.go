@@ -87,7 +87,7 @@ type ikeSA struct {
 	peerHashes   []pki.HashID
 	caHashes     [][20]byte // the peer's CERTREQs
 	asked        initHash   // of the IKE_SA_INIT that made a responder's SA
-	ticket       ticket
+	place        place      // of a half-open responder
 
 	// What was agreed in IKE_AUTH.
 	local, remote pki.Identity
@@ -194,7 +194,7 @@ func (s *ikeSA) establish() {
 	s.state = stateEstablished
 	s.since = s.e.now
 	s.realI, s.realR, s.candidates, s.caHashes, s.auth = nil, nil, nil, nil, nil
-	s.e.gate.release(&s.ticket)
+	s.e.gate.release(&s.place)
 	s.heardNow()
 	s.armKeepalive()
 	s.stageDone(StageAuth)
