@@ -10,7 +10,7 @@ import (
 )
 
 // gate is the door of the responder: it decides about a request without SA before any
-// state and any Diffie-Hellman (RFC 7296 §2.6, RFC 8019). It counts half-open SAs, in
+// state and any Diffie-Hellman (RFC 7296 §2.6, RFC 8019 §4). It counts half-open SAs, in
 // total and by source, and asks more of who comes in the more there are: nothing, then a
 // cookie, then a cookie and a puzzle.
 type gate struct {

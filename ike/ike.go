@@ -56,7 +56,7 @@ type Retransmit struct {
 
 // HalfOpen bounds what unauthenticated peers cost the responder. Zero fields mean the
 // defaults: 10000 in total, cookies from 100 in total or 3 from one source prefix (/32 or
-// /64), puzzles (RFC 8019) from 5000 in total or 500 from one prefix, 50 from a prefix that
+// /64), puzzles (RFC 8019 §7.1) from 5000 in total or 500 from one prefix, 50 from a prefix that
 // has returned no cookie and 1000 from one that has, 30 s to live.
 type HalfOpen struct {
 	Total, CookieTotal, CookiePrefix, Prefix, PrefixVerified int

@@ -12,7 +12,7 @@ import (
 	"martlet/ike/message"
 )
 
-// Bounds of puzzles (RFC 8019). Four keys for the lowest difficulty are some 16,000
+// Bounds of puzzles (RFC 8019 §7.1.3). Four keys for the lowest difficulty are some 16,000
 // computations of a PRF, some milliseconds; four for the highest that we solve are four
 // million, some seconds.
 const (
