@@ -41,7 +41,7 @@ func newRegistry(c *config.Config) *registry {
 		for i, from := range p.Ranges {
 			ranges[i] = aaa.Range(from)
 		}
-		r.pools[name] = aaa.NewPool(name, ranges, p.Gateway)
+		r.pools[name] = aaa.NewPool(name, ranges, 0, p.Gateway)
 	}
 	return r
 }
@@ -75,7 +75,7 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.SAID) {
 		if pool == nil || pool.Is4() && !q.WantIPv4 || !pool.Is4() && !q.WantIPv6 || g.has(pool.Is4()) {
 			continue
 		}
-		addr, err := pool.Acquire(q.Identity)
+		addr, err := pool.Acquire(q.Identity, netip.Addr{})
 		if err != nil {
 			full = err
 			continue

@@ -1,11 +1,11 @@
-// Package aaa decides what an authenticated peer gets: virtual addresses from pools.
-// Unlike the engine it holds state that all engines share, and it locks.
 package aaa
 
 import (
+	"container/list"
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"martlet/crypto/pki"
 )
@@ -18,104 +18,192 @@ type Range struct{ From, To netip.Addr }
 type Pool struct {
 	name     string
 	ranges   []Range
-	reserved netip.Addr // the gateway's own
+	hold     time.Duration
+	reserved map[netip.Addr]bool
 
 	mu     sync.Mutex
-	taken  map[netip.Addr]pki.Identity // addresses in use
-	former map[pki.Identity]netip.Addr // of addresses that were used once
-	owner  map[netip.Addr]pki.Identity // the inverse of former
-	next   netip.Addr                  // where the search for a fresh address goes on
+	leases map[netip.Addr]*lease       // of addresses that somebody has or had
+	former map[pki.Identity]netip.Addr // what an identity had last
+	idle   *list.List                  // of *lease that nobody has now, longest unused first
+	inUse  int
+	next   netip.Addr // the first address that nobody had yet; invalid when all were had
 }
 
-// NewPool makes a pool; reserved, if valid, is never handed out.
-func NewPool(name string, ranges []Range, reserved netip.Addr) *Pool {
-	return &Pool{
+// lease is an address that somebody has, or had.
+type lease struct {
+	addr  netip.Addr
+	id    pki.Identity
+	users int // SAs of the identity that have it
+	since time.Time
+	idle  *list.Element // in Pool.idle while users is 0
+}
+
+// maxIdle bounds how many former leases a pool remembers.
+const maxIdle = 1 << 16
+
+// NewPool makes a pool. Reserved addresses (the gateway's own, those that belong to
+// somebody) are handed out only by Claim. Hold is how long an address that was given back
+// waits for the identity that had it before another may get it.
+func NewPool(name string, ranges []Range, hold time.Duration, reserved ...netip.Addr) *Pool {
+	p := &Pool{
 		name:     name,
 		ranges:   ranges,
-		reserved: reserved,
-		taken:    map[netip.Addr]pki.Identity{},
+		hold:     hold,
+		reserved: map[netip.Addr]bool{},
+		leases:   map[netip.Addr]*lease{},
 		former:   map[pki.Identity]netip.Addr{},
-		owner:    map[netip.Addr]pki.Identity{},
+		idle:     list.New(),
 	}
+	for _, addr := range reserved {
+		p.reserved[addr] = true
+	}
+	if len(ranges) > 0 {
+		p.next = ranges[0].From
+	}
+	return p
 }
 
 // Is4 reports the pool's family.
 func (p *Pool) Is4() bool { return len(p.ranges) > 0 && p.ranges[0].From.Is4() }
 
-// Acquire takes an address for an identity until Release. An identity that comes
-// several times at once gets several addresses. It fails when all are in use.
-func (p *Pool) Acquire(id pki.Identity) (netip.Addr, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	addr, ok := p.former[id]
-	if _, busy := p.taken[addr]; !ok || busy {
-		addr = p.fresh()
+// Contains reports whether an address lies in the pool's ranges.
+func (p *Pool) Contains(addr netip.Addr) bool {
+	for _, r := range p.ranges {
+		if addr.Compare(r.From) >= 0 && addr.Compare(r.To) <= 0 {
+			return true
+		}
 	}
-	if !addr.IsValid() {
-		return netip.Addr{}, fmt.Errorf("aaa: pool %q: all %d addresses are in use", p.name, len(p.taken))
-	}
-	if was, ok := p.owner[addr]; ok && was != id && p.former[was] == addr {
-		delete(p.former, was)
-	}
-	p.taken[addr] = id
-	p.former[id] = addr
-	p.owner[addr] = id
-	return addr, nil
+	return false
 }
 
-// Release gives an address back. One that is not in use is ignored.
+// Acquire takes an address for an identity until Release. An identity that names the
+// address that it has already on another SA shares it: so a peer that authenticates again
+// keeps its address (RFC 7296 §2.8.3). Otherwise an identity that comes several times at once
+// gets several addresses. It fails when all are in use, or held for those who had them.
+func (p *Pool) Acquire(id pki.Identity, wanted netip.Addr) (netip.Addr, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.leases[wanted]; l != nil && l.id == id && !p.reserved[wanted] {
+		p.take(l, id)
+		return wanted, nil
+	}
+	if l := p.leases[p.former[id]]; l != nil && l.users == 0 {
+		p.take(l, id)
+		return l.addr, nil
+	}
+	if l := p.fresh(); l != nil {
+		p.take(l, id)
+		return l.addr, nil
+	}
+	return netip.Addr{}, fmt.Errorf("aaa: pool %q: all %d addresses are in use", p.name, p.inUse+p.idle.Len())
+}
+
+// Claim takes one address for an identity that it belongs to, in the pool or not. Several
+// SAs of the identity may have it. It fails while another identity has it.
+func (p *Pool) Claim(id pki.Identity, addr netip.Addr) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leases[addr]
+	if l == nil {
+		l = &lease{addr: addr}
+		p.leases[addr] = l
+	}
+	if l.users > 0 && l.id != id {
+		return fmt.Errorf("aaa: address %v is in use by %v", addr, l.id)
+	}
+	p.take(l, id)
+	return nil
+}
+
+// Release gives an address back, once for each Acquire or Claim. One that is not in use is
+// ignored.
 func (p *Pool) Release(addr netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.taken, addr)
+	l := p.leases[addr]
+	if l == nil || l.users == 0 {
+		return
+	}
+	if l.users--; l.users > 0 {
+		return
+	}
+	p.inUse--
+	if p.reserved[addr] || !p.Contains(addr) {
+		delete(p.leases, addr)
+		return
+	}
+	l.since = time.Now()
+	l.idle = p.idle.PushBack(l)
 }
 
 // InUse is the number of addresses that are handed out.
 func (p *Pool) InUse() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.taken)
+	return p.inUse
 }
 
-// fresh finds a free address, preferably one that nobody had, going round the
-// ranges once; the zero Addr means none.
-func (p *Pool) fresh() netip.Addr {
-	var used netip.Addr // free now, but somebody may come back for it
-	first := p.next
-	if !first.IsValid() {
-		if len(p.ranges) == 0 {
-			return netip.Addr{}
-		}
-		first = p.ranges[0].From
+// take gives a lease to an identity.
+func (p *Pool) take(l *lease, id pki.Identity) {
+	if l.users++; l.users == 1 {
+		p.inUse++
 	}
-	for addr := first; ; {
-		_, busy := p.taken[addr]
-		_, had := p.owner[addr]
-		if !busy && addr != p.reserved {
-			if !had {
-				p.next = p.after(addr)
-				return addr
-			}
-			if !used.IsValid() {
-				used = addr
-			}
-		}
-		if addr = p.after(addr); addr == first {
-			return used
-		}
+	if l.idle != nil {
+		p.idle.Remove(l.idle)
+		l.idle = nil
+	}
+	if l.id != id && p.former[l.id] == l.addr {
+		delete(p.former, l.id)
+	}
+	l.id = id
+	if !p.reserved[l.addr] && p.Contains(l.addr) {
+		p.former[id] = l.addr
 	}
 }
 
-// after is the address that follows addr in the ring of all ranges.
+// fresh finds a free address: one that nobody had, else the one that was given back the
+// longest time ago; nil is none.
+func (p *Pool) fresh() *lease {
+	if p.idle.Len() < maxIdle {
+		if addr := p.untouched(); addr.IsValid() {
+			l := &lease{addr: addr}
+			p.leases[addr] = l
+			return l
+		}
+	}
+	front := p.idle.Front()
+	if front == nil {
+		return nil
+	}
+	if l := front.Value.(*lease); time.Since(l.since) >= p.hold {
+		return l
+	}
+	return nil
+}
+
+// untouched is the next address that nobody had; invalid if there is none.
+func (p *Pool) untouched() netip.Addr {
+	for p.next.IsValid() {
+		addr := p.next
+		p.next = p.after(addr)
+		if p.leases[addr] == nil && !p.reserved[addr] {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// after is the address that follows addr in the ranges; invalid behind the last.
 func (p *Pool) after(addr netip.Addr) netip.Addr {
 	for i, r := range p.ranges {
-		if addr.Compare(r.From) < 0 || addr.Compare(r.To) > 0 {
-			continue
-		}
-		if addr != r.To {
+		switch {
+		case addr == r.To && i+1 < len(p.ranges):
+			return p.ranges[i+1].From
+		case addr == r.To:
+			return netip.Addr{}
+		case addr.Compare(r.From) >= 0 && addr.Compare(r.To) < 0:
 			return addr.Next()
 		}
-		return p.ranges[(i+1)%len(p.ranges)].From
 	}
-	return p.ranges[0].From
+	return netip.Addr{}
 }

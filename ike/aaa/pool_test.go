@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"martlet/crypto/pki"
 )
@@ -42,16 +44,16 @@ func TestRow18SmallPools(t *testing.T) {
 			if test.reserved != "" {
 				reserved = netip.MustParseAddr(test.reserved)
 			}
-			p := NewPool("p", test.ranges, reserved)
+			p := NewPool("p", test.ranges, 0, reserved)
 			seen := map[netip.Addr]bool{}
 			for i := range test.want {
-				addr, err := p.Acquire(identity(i))
+				addr, err := p.Acquire(identity(i), netip.Addr{})
 				if err != nil || seen[addr] || addr == reserved {
 					t.Fatalf("address %d: %v, %v", i, addr, err)
 				}
 				seen[addr] = true
 			}
-			if addr, err := p.Acquire(identity(99)); err == nil {
+			if addr, err := p.Acquire(identity(99), netip.Addr{}); err == nil {
 				t.Fatalf("an exhausted pool gave %v", addr)
 			}
 			for addr := range seen {
@@ -60,7 +62,7 @@ func TestRow18SmallPools(t *testing.T) {
 			if n := p.InUse(); n != 0 {
 				t.Fatalf("%d in use after all were released", n)
 			}
-			if _, err := p.Acquire(identity(99)); (err == nil) != (test.want > 0) {
+			if _, err := p.Acquire(identity(99), netip.Addr{}); (err == nil) != (test.want > 0) {
 				t.Fatalf("after the release: %v", err)
 			}
 		})
@@ -68,29 +70,123 @@ func TestRow18SmallPools(t *testing.T) {
 }
 
 func TestSameIdentityGetsItsAddressAgain(t *testing.T) {
-	p := NewPool("p", ranges("10.0.0.1", "10.0.0.3"), netip.Addr{})
-	first, _ := p.Acquire(identity(1))
-	second, _ := p.Acquire(identity(1))
+	p := NewPool("p", ranges("10.0.0.1", "10.0.0.3"), 0)
+	first, _ := p.Acquire(identity(1), netip.Addr{})
+	second, _ := p.Acquire(identity(1), netip.Addr{})
 	if first == second {
 		t.Fatalf("two live leases of one identity share %v", first)
 	}
 	p.Release(first)
 	p.Release(second)
-	if other, _ := p.Acquire(identity(2)); other == second {
+	if other, _ := p.Acquire(identity(2), netip.Addr{}); other == second {
 		t.Fatalf("%v went to another identity while fresh ones were left", other)
 	}
-	if again, _ := p.Acquire(identity(1)); again != second {
+	if again, _ := p.Acquire(identity(1), netip.Addr{}); again != second {
 		t.Fatalf("came back and got %v, had %v", again, second)
 	}
 }
 
+// A peer that authenticates again asks for the address that it has, and must keep it; one
+// that does not ask is another device.
+func TestSameIdentitySharesTheAddressItNames(t *testing.T) {
+	p := NewPool("p", ranges("10.0.0.1", "10.0.0.9"), 0)
+	first, _ := p.Acquire(identity(1), netip.Addr{})
+	if shared, err := p.Acquire(identity(1), first); err != nil || shared != first {
+		t.Fatalf("asked for %v again and got %v, %v", first, shared, err)
+	}
+	if other, err := p.Acquire(identity(2), first); err != nil || other == first {
+		t.Fatalf("another identity asked for %v and got %v, %v", first, other, err)
+	}
+	p.Release(first)
+	if n := p.InUse(); n != 2 {
+		t.Fatalf("%d in use after one of the two gave %v back", n, first)
+	}
+	if device, _ := p.Acquire(identity(1), netip.Addr{}); device == first {
+		t.Fatalf("%v is in use and was given to another device", first)
+	}
+}
+
+// An address waits for the one who had it, and then goes to others, the longest unused first.
+func TestPoolHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool("p", ranges("10.0.0.1", "10.0.0.2"), time.Minute)
+		first, _ := p.Acquire(identity(1), netip.Addr{})
+		second, _ := p.Acquire(identity(2), netip.Addr{})
+		p.Release(first)
+		time.Sleep(30 * time.Second)
+		p.Release(second)
+		if got, err := p.Acquire(identity(3), netip.Addr{}); err == nil {
+			t.Fatalf("%v was given away after half a minute", got)
+		}
+		time.Sleep(30 * time.Second)
+		if got, err := p.Acquire(identity(3), netip.Addr{}); err != nil || got != first {
+			t.Fatalf("after a minute: %v, %v; want %v", got, err, first)
+		}
+		if got, err := p.Acquire(identity(2), netip.Addr{}); err != nil || got != second {
+			t.Fatalf("the one who had %v came back and got %v, %v", second, got, err)
+		}
+		if got, err := p.Acquire(identity(1), netip.Addr{}); err == nil {
+			t.Fatalf("nothing is free, but %v was given", got)
+		}
+	})
+}
+
+// A claimed address belongs to somebody: it is not for others, in the pool or outside.
+func TestClaim(t *testing.T) {
+	mine, outside := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("192.0.2.1")
+	p := NewPool("p", ranges("10.0.0.1", "10.0.0.3"), 0, mine)
+	for range 2 {
+		for _, addr := range []netip.Addr{mine, outside} {
+			if err := p.Claim(identity(1), addr); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := p.Claim(identity(2), mine); err == nil {
+		t.Fatal("two identities have one address")
+	}
+	for i := range 2 {
+		if addr, err := p.Acquire(identity(10+i), mine); err != nil || addr == mine {
+			t.Fatalf("%v, %v", addr, err)
+		}
+	}
+	if addr, err := p.Acquire(identity(12), mine); err == nil {
+		t.Fatalf("a reserved address was given away: %v", addr)
+	}
+	for range 3 {
+		p.Release(mine)
+		p.Release(outside)
+	}
+	if n := p.InUse(); n != 2 {
+		t.Fatalf("%d in use", n)
+	}
+	if err := p.Claim(identity(2), mine); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPoolRemembersLittle: a vast pool does not keep an entry for everybody who ever came.
+func TestPoolRemembersLittle(t *testing.T) {
+	p := NewPool("p", ranges("fd00::1", "fd00::ffff:ffff"), 0)
+	for i := range maxIdle + 1000 {
+		addr, err := p.Acquire(identity(i), netip.Addr{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Release(addr)
+	}
+	if len(p.leases) > maxIdle || len(p.former) > maxIdle || p.idle.Len() > maxIdle {
+		t.Fatalf("%d leases, %d identities, %d idle", len(p.leases), len(p.former), p.idle.Len())
+	}
+}
+
 func TestPoolConcurrent(t *testing.T) {
-	p := NewPool("p", ranges("10.0.0.0", "10.0.0.255"), netip.Addr{})
+	p := NewPool("p", ranges("10.0.0.0", "10.0.0.255"), 0)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for range 200 {
-				addr, err := p.Acquire(identity(i))
+				addr, err := p.Acquire(identity(i), netip.Addr{})
 				if err != nil {
 					t.Error(err)
 					return
