@@ -88,6 +88,8 @@ func (s *shard) ask(a ike.Ask) {
 	case ike.Configure:
 		s.node.expect(q.SA)
 		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
+	case ike.Staple:
+		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: ike.Stapled{}})
 	case ike.Usage:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.usage(q)})
 	}

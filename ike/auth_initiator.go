@@ -75,9 +75,7 @@ func (t *authTask) payloads(s *ikeSA, auth []message.Payload) []message.Payload 
 		ps = append(ps, notify(message.InitialContact))
 	}
 	var between []message.Payload
-	if req := certReq([]*Connection{s.conn}); req != nil {
-		between = append(between, req)
-	}
+	between = append(between, certReqs([]*Connection{s.conn})...)
 	if want := s.conn.Remote.ID; concrete(want) {
 		between = append(between, idPayload(true, want))
 	}
@@ -146,14 +144,31 @@ func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 		s.close(err.What, err)
 		return
 	}
-	first, last := t.idr == nil, t.round.Next == nil
-	if first {
-		if err := t.gateway(s, auth, ps); err != nil {
-			// RFC 7296 §2.21.2: the responder believes that the SA stands.
-			s.abandon(err, notify(message.AuthenticationFailed))
+	if t.idr != nil {
+		t.goOn(s, ps, false)
+		return
+	}
+	refuse := func(err *Error) {
+		// RFC 7296 §2.21.2: the responder believes that the SA stands.
+		s.abandon(err, notify(message.AuthenticationFailed))
+	}
+	if err := t.gateway(s, auth, ps); err != nil {
+		refuse(err)
+		return
+	}
+	s.vouch(func(err *Error) {
+		if err != nil {
+			refuse(err)
 			return
 		}
-	}
+		t.goOn(s, ps, true)
+	})
+}
+
+// goOn takes an answer of a gateway that has proven who it is: to the next round, or to
+// the child.
+func (t *authTask) goOn(s *ikeSA, ps []message.Payload, first bool) {
+	last := t.round.Next == nil
 	s.readAuthAnswers(ps, first, last)
 	if !last {
 		t.round = t.round.Next

@@ -52,7 +52,7 @@ func (s *ikeSA) firstAuthRequest(ps []message.Payload) {
 	}
 	s.auth = a
 	s.readAuthOffers(ps)
-	s.caHashes = readCertReqs(ps)
+	s.readCertReqs(ps)
 	s.remote = identityOf(idi)
 	if auth == nil {
 		s.refuseAuth(errWantsEAP(s))
@@ -108,8 +108,19 @@ func (s *ikeSA) verifyPeer(r *Remote, c *Connection, idi *message.ID, auth *mess
 	})
 }
 
-// passed goes on when the peer has passed a round: to the next one, or into the house.
+// passed asks, when the peer has passed a round, whether its certificates are revoked.
 func (s *ikeSA) passed(a *authentication) {
+	s.vouch(func(err *Error) {
+		if err != nil {
+			s.refuseAuth(err)
+			return
+		}
+		s.goOn(a)
+	})
+}
+
+// goOn leads to the next round, or into the house.
+func (s *ikeSA) goOn(a *authentication) {
 	if a.round.Next == nil {
 		s.admit(a)
 		return

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"crypto"
 	"errors"
 
 	"martlet/crypto/pki"
@@ -119,6 +120,8 @@ func (p *certProof) identity(s *ikeSA, wanted pki.Identity) (pki.Identity, *Erro
 	switch {
 	case !p.local.ID.IsZero():
 		return p.local.ID, nil
+	case p.cred.Cert == nil:
+		return pki.Identity{}, errNoCredential(errors.New("a bare key has no name that can be an identity"))
 	case !wanted.IsZero() && pki.MatchCert(wanted, p.cred.Cert) == nil:
 		return wanted, nil
 	}
@@ -130,49 +133,94 @@ func (p *certProof) identity(s *ikeSA, wanted pki.Identity) (pki.Identity, *Erro
 
 func (p *certProof) prove(s *ikeSA, octets []byte, then func([]message.Payload, *Error)) {
 	cred, scheme := p.cred, p.scheme
-	s.work(func() (any, error) {
-		method, data, err := pki.Sign(scheme, cred.Key, octets)
-		return &message.Auth{Method: message.AuthMethod(method), Data: data}, err
-	}, func(v any, err error) {
-		auth, ok := v.(*message.Auth)
-		if err == nil && !ok {
-			err = errWrongReply
-		}
-		if err != nil {
-			then(nil, errNoCredential(err))
-			return
-		}
-		then(append(certPayloads(cred), auth), nil)
+	s.staple(cred, func(ocsp []byte) {
+		s.work(func() (any, error) {
+			method, data, err := pki.Sign(scheme, cred.Key, octets)
+			return &message.Auth{Method: message.AuthMethod(method), Data: data}, err
+		}, func(v any, err error) {
+			auth, ok := v.(*message.Auth)
+			if err == nil && !ok {
+				err = errWrongReply
+			}
+			var certs []message.Payload
+			if err == nil {
+				certs, err = certPayloads(cred, ocsp)
+			}
+			if err != nil {
+				then(nil, errNoCredential(err))
+				return
+			}
+			then(append(certs, auth), nil)
+		})
 	})
 }
 
 func (*certProof) check(s *ikeSA, remote *Remote, p *peerProof) *Error {
+	s.unvouched = nil
 	if methodOf(p.auth) != AuthCert {
 		return errMethod(s, p.auth.Method, AuthCert)
 	}
-	leaf, others, failed := readCerts(p.ps)
+	certs, failed := readCerts(p.ps)
 	if failed != nil {
 		return failed
 	}
-	// A gateway may name itself otherwise than we know it (Windows: by its subject);
-	// a certificate for the name that we demand is as good then.
-	if !remote.ID.Match(p.id) && (!s.initiator || pki.MatchCert(remote.ID, leaf) != nil) {
-		return errIdentity(s, p.id, remote.ID)
-	}
-	_, err := pki.VerifySignature(uint8(p.auth.Method), p.auth.Data, p.octets, leaf.PublicKey, pki.SignaturePolicy{
+	policy := pki.SignaturePolicy{
 		AllowSHA1:    !s.supports(extSignatureHashes) && !p.strict,
 		AllowWeakRSA: remote.Verifier.AllowWeakRSA,
-	})
-	if err != nil {
+	}
+	if len(remote.Verifier.Keys) > 0 {
+		return checkRawKey(s, remote, p, certs, policy)
+	}
+	if certs.leaf == nil {
+		return errCertMissing()
+	}
+	// A gateway may name itself otherwise than we know it (Windows: by its subject);
+	// a certificate for the name that we demand is as good then.
+	if !remote.ID.Match(p.id) && (!s.initiator || pki.MatchCert(remote.ID, certs.leaf) != nil) {
+		return errIdentity(s, p.id, remote.ID)
+	}
+	if _, err := pki.VerifySignature(uint8(p.auth.Method), p.auth.Data, p.octets, certs.leaf.PublicKey, policy); err != nil {
 		return errSignature(p.id, err)
 	}
 	v := remote.Verifier
 	v.Now = s.e.now
-	if err := v.Verify(leaf, others, remote.Purpose); err != nil {
+	chain, err := v.Chain(certs.leaf, certs.others, remote.Purpose)
+	if err != nil {
 		return errCert(s, err)
 	}
-	if err := pki.MatchCert(p.id, leaf); err != nil {
+	if err := pki.MatchCert(p.id, certs.leaf); err != nil {
 		return errCert(s, err)
 	}
+	s.mustVouch(remote, chain, certs.ocsp)
 	return nil
+}
+
+// checkRawKey is for a peer whose key, and not a certificate, is known. It may leave it to us
+// which that is; what it sends must be one of them. The key proves the identities
+// that are configured beside it.
+func checkRawKey(s *ikeSA, remote *Remote, p *peerProof, certs peerCerts, policy pki.SignaturePolicy) *Error {
+	if !remote.ID.Match(p.id) {
+		return errIdentity(s, p.id, remote.ID)
+	}
+	keys := remote.Verifier.Keys
+	switch {
+	case certs.rawKey != nil:
+		key, err := pki.ParsePublicKey(certs.rawKey)
+		if err != nil {
+			return errCertMalformed(err)
+		}
+		keys = []crypto.PublicKey{key}
+	case certs.leaf != nil:
+		keys = []crypto.PublicKey{certs.leaf.PublicKey}
+	}
+	var last error
+	for _, key := range keys {
+		if err := remote.Verifier.CheckKey(key); err != nil {
+			return errCert(s, err)
+		}
+		if _, last = pki.VerifySignature(uint8(p.auth.Method), p.auth.Data, p.octets, key, policy); last == nil {
+			return nil
+		}
+	}
+	return errSignature(p.id, last)
 }

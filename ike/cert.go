@@ -29,84 +29,126 @@ func parseHashes(b []byte) []pki.HashID {
 	return out
 }
 
-// certPayloads is the certificates of a credential, the end entity first. They are
-// sent whether or not the peer asked, since Apple's clients do not ask.
-func certPayloads(c *pki.Credential) []message.Payload {
+// certPayloads is the certificates of a credential, the end entity first, and an OCSP
+// response about it (RFC 4806 §3), or a bare key. They are sent whether or not the peer
+// asked, since Apple's clients do not ask.
+func certPayloads(c *pki.Credential, ocsp []byte) ([]message.Payload, error) {
+	if c.Cert == nil {
+		spki, err := pki.EncodePublicKey(c.Public())
+		return []message.Payload{&message.Cert{Encoding: message.CertRawPublicKey, Data: spki}}, err
+	}
 	ps := []message.Payload{&message.Cert{Encoding: message.CertX509Signature, Data: c.Cert.Raw}}
 	for _, x := range c.Chain {
 		ps = append(ps, &message.Cert{Encoding: message.CertX509Signature, Data: x.Raw})
 	}
-	return ps
+	if len(ocsp) > 0 {
+		ps = append(ps, &message.Cert{Encoding: message.CertOCSP, Data: ocsp})
+	}
+	return ps, nil
+}
+
+// peerCerts is what the peer's CERT payloads hold.
+type peerCerts struct {
+	leaf   *x509.Certificate
+	others []*x509.Certificate
+	rawKey []byte   // a bare public key (RFC 7670), nil without
+	ocsp   [][]byte // OCSP responses (RFC 4806)
 }
 
 // readCerts reads the peer's certificates; the first is the end entity
-// (RFC 7296 §3.6). Those that cannot be read are left out, but for the first.
-func readCerts(ps []message.Payload) (leaf *x509.Certificate, others []*x509.Certificate, err *Error) {
+// (RFC 7296 §3.6). Those that cannot be read are left out, but for the first. All
+// encodings but X.509, OCSP responses and bare keys are passed over unread.
+func readCerts(ps []message.Payload) (c peerCerts, err *Error) {
+	n := 0
 	for _, p := range ps {
-		c, ok := p.(*message.Cert)
-		if !ok || c.Encoding != message.CertX509Signature {
+		p, ok := p.(*message.Cert)
+		if !ok {
 			continue
 		}
-		x, parseErr := x509.ParseCertificate(c.Data)
-		switch {
-		case parseErr != nil && leaf == nil:
-			return nil, nil, errCertMalformed(parseErr)
-		case parseErr != nil:
-		case leaf == nil:
-			leaf = x
-		case len(others)+1 >= pki.MaxCertificates:
-			return nil, nil, errTooManyCerts()
+		switch p.Encoding {
+		case message.CertRawPublicKey:
+			if c.rawKey == nil {
+				c.rawKey = p.Data
+			}
+			continue
+		case message.CertOCSP:
+			if len(c.ocsp) < pki.MaxChain {
+				c.ocsp = append(c.ocsp, bytes.Clone(p.Data))
+			}
+			continue
+		case message.CertX509Signature:
 		default:
-			others = append(others, x)
+			continue
+		}
+		if n++; n > pki.MaxCertificates {
+			return c, errTooManyCerts()
+		}
+		x, parseErr := x509.ParseCertificate(p.Data)
+		switch {
+		case parseErr != nil && c.leaf == nil:
+			return c, errCertMalformed(parseErr)
+		case parseErr != nil:
+		case c.leaf == nil:
+			c.leaf = x
+		default:
+			c.others = append(c.others, x)
 		}
 	}
-	if leaf == nil {
-		return nil, nil, errCertMissing()
-	}
-	return leaf, others, nil
+	return c, nil
 }
 
-// certReq names the CAs that the connections trust, nil where none asks for
-// certificates (RFC 7296 §3.7).
-func certReq(conns []*Connection) *message.CertReq {
+// certReqs asks for what the connections want to see: the CAs that they trust
+// (RFC 7296 §3.7), OCSP responses (RFC 4806 §3: of any responder), bare keys
+// (RFC 7670 §3).
+func certReqs(conns []*Connection) []message.Payload {
+	var ps []message.Payload
+	cas := &message.CertReq{Encoding: message.CertX509Signature}
 	var hashes [][20]byte
-	wanted := false
+	var wantsOCSP, wantsKeys bool
 	for _, c := range conns {
 		for r := &c.Remote; r != nil; r = r.Next {
 			if r.Method != AuthCert {
 				continue
 			}
-			wanted = true
+			wantsOCSP = wantsOCSP || r.Revocation != pki.RevocationOff
+			wantsKeys = wantsKeys || len(r.Verifier.Keys) > 0
 			for _, root := range r.Verifier.Roots {
 				if h := pki.KeyHash(root); len(hashes) < maxCAHashes && !slices.Contains(hashes, h) {
 					hashes = append(hashes, h)
+					cas.Data = append(cas.Data, h[:]...)
 				}
 			}
 		}
 	}
-	if !wanted || len(hashes) == 0 {
-		return nil
+	if len(hashes) > 0 {
+		ps = append(ps, cas)
 	}
-	r := &message.CertReq{Encoding: message.CertX509Signature}
-	for _, h := range hashes {
-		r.Data = append(r.Data, h[:]...)
+	if wantsOCSP {
+		ps = append(ps, &message.CertReq{Encoding: message.CertOCSP})
 	}
-	return r
+	if wantsKeys {
+		ps = append(ps, &message.CertReq{Encoding: message.CertRawPublicKey})
+	}
+	return ps
 }
 
-// readCertReqs collects the CA hashes of a peer's CERTREQs. Windows sends about 53.
-func readCertReqs(ps []message.Payload) [][20]byte {
-	var out [][20]byte
+// readCertReqs collects what a peer's CERTREQs ask for. Windows sends about 53 hashes of
+// CAs.
+func (s *ikeSA) readCertReqs(ps []message.Payload) {
+	s.caHashes = nil
 	for _, p := range ps {
 		r, ok := p.(*message.CertReq)
-		if !ok || r.Encoding != message.CertX509Signature {
+		if !ok {
 			continue
 		}
-		for b := r.Data; len(b) >= 20 && len(out) < 1000; b = b[20:] {
-			out = append(out, [20]byte(b[:20]))
+		s.wantsOCSP = s.wantsOCSP || r.Encoding == message.CertOCSP
+		if r.Encoding != message.CertX509Signature {
+			continue
+		}
+		for b := r.Data; len(b) >= 20 && len(s.caHashes) < 1000; b = b[20:] {
+			s.caHashes = append(s.caHashes, [20]byte(b[:20]))
 		}
 	}
-	return out
 }
 
 // chooseCredential picks one of ours, with the way to sign, for what the peer takes:
@@ -121,7 +163,7 @@ func (s *ikeSA) chooseCredential(c *Connection, local *Local) (*pki.Credential, 
 	var options []option
 	var last error
 	for _, cred := range local.Credentials {
-		scheme, err := pki.ChooseScheme(cred.Cert.PublicKey, s.peerHashes, pki.Prefs{PSS: !local.PKCS1, Strict: c.StrictSignatures})
+		scheme, err := pki.ChooseScheme(cred.Public(), s.peerHashes, pki.Prefs{PSS: !local.PKCS1, Strict: c.StrictSignatures})
 		if err != nil || cred.Key == nil {
 			last = err
 			continue
@@ -145,6 +187,9 @@ func (s *ikeSA) chooseCredential(c *Connection, local *Local) (*pki.Credential, 
 // namesCA tells whether the peer's CERTREQs name a CA above the credential, as far as
 // we know those: the ones in its chain, and the ones that we trust ourselves.
 func (s *ikeSA) namesCA(cred *pki.Credential, roots []*x509.Certificate) bool {
+	if cred.Cert == nil {
+		return true // a bare key has no CA
+	}
 	chain := append([]*x509.Certificate{cred.Cert}, cred.Chain...)
 	named := func(ca *x509.Certificate) bool {
 		return slices.Contains(s.caHashes, pki.KeyHash(ca)) &&

@@ -35,6 +35,8 @@ const (
 	CodeCertExpired     Code = "cert-expired"       // or not yet valid
 	CodeCertName        Code = "cert-name-mismatch" // the certificate is for another identity
 	CodeCertInvalid     Code = "cert-invalid"       // wrong usage, weak key, malformed
+	CodeCertRevoked     Code = "cert-revoked"       // by its CA
+	CodeCertStatus      Code = "cert-status"        // nobody tells whether it is revoked, and strict is set
 	CodeCertMissing     Code = "cert-missing"       // the peer sent none that fits
 	CodeNoCredential    Code = "no-credential"      // we have nothing that the peer takes
 	CodeSyntax          Code = "invalid-syntax"     // an authenticated message is malformed
@@ -53,7 +55,7 @@ func (c Code) Class() Class {
 	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodeDeleted, CodeNoNATT, CodeResolve:
 		return ClassNetwork
 	case CodePSK, CodeAuthRefused, CodeIdentity, CodeAuthMethod, CodeSignature, CodeCertUntrusted,
-		CodeCertExpired, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential:
+		CodeCertExpired, CodeCertRevoked, CodeCertStatus, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential:
 		return ClassAuthentication
 	case CodeNoProposal, CodeNoChildProposal, CodeNegotiationLoop, CodeSelectors, CodeAddress, CodeRefused, CodeSyntax:
 		return ClassPolicy

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"crypto/x509"
 	"time"
 
 	"martlet/crypto/pki"
@@ -184,6 +185,22 @@ type (
 		Identity       string
 		Err            error
 	}
+	// Vouch asks whether the certificates of a chain that was verified are revoked. The
+	// reply is Vouched. The answer is wanted within seconds: the peer waits.
+	Vouch struct {
+		SA         SAID
+		Connection string
+		Chain      []*x509.Certificate // the peer's own first, the trusted one last
+		Policy     pki.Revocation
+		Stapled    [][]byte // OCSP responses that the peer sent along (RFC 4806), unverified
+	}
+	// Vouched lets the chain pass, or says in a *pki.CertError why not.
+	Vouched struct{ Err error }
+	// Staple asks for an OCSP response about one of our certificates, which the peer
+	// wants to see (RFC 4806). The reply is Stapled.
+	Staple struct{ Credential *pki.Credential }
+	// Stapled is an OCSP response in DER, or nothing.
+	Stapled struct{ OCSP []byte }
 	// Configure asks, on the initiator, to set up the host for what the gateway
 	// gave, before the children are installed. The reply is Configured.
 	Configure struct {
@@ -207,6 +224,8 @@ func (Configure) question()  {}
 func (Usage) question()      {}
 func (Credential) question() {}
 func (Relay) question()      {}
+func (Vouch) question()      {}
+func (Staple) question()     {}
 
 func (WorkDone) reply()        {}
 func (Admission) reply()       {}
@@ -214,3 +233,5 @@ func (Configured) reply()      {}
 func (UsageReply) reply()      {}
 func (CredentialReply) reply() {}
 func (Relayed) reply()         {}
+func (Vouched) reply()         {}
+func (Stapled) reply()         {}

@@ -245,6 +245,10 @@ func errCert(s *ikeSA, err error) *Error {
 		out.Code = CodeCertExpired
 	case pki.CodeNameMismatch:
 		out.Code = CodeCertName
+	case pki.CodeRevoked:
+		out.Code = CodeCertRevoked
+	case pki.CodeRevocationUnknown:
+		out.Code = CodeCertStatus
 	}
 	return out
 }

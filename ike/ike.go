@@ -123,8 +123,10 @@ type Remote struct {
 	Method   AuthMethod
 	ID       pki.Identity // a pattern; zero takes anybody who authenticates
 	PSK      suite.Secret
-	Verifier pki.Verifier
+	Verifier pki.Verifier // with Keys, of bare public keys
 	Purpose  pki.Purpose
+	// Revocation is what is asked about the peer's certificates, by Vouch.
+	Revocation pki.Revocation
 	// Next is what we demand in a second round (RFC 4739 §2); nil for nothing. Of a
 	// gateway there is one round only.
 	Next *Remote

@@ -244,7 +244,7 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 		}
 		s.spir, s.suite, s.nr, s.realR, s.conds = h.SPIr, got, nonce.Data, raw, conds
 		s.readExtensions(ps)
-		s.caHashes = readCertReqs(ps)
+		s.readCertReqs(ps)
 		if err := s.keyed(shared); err != nil {
 			s.close("no keys", errInternal(err.Error()))
 			return

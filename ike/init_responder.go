@@ -270,9 +270,7 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 		&message.Nonce{Data: s.nr},
 	}
 	ps = append(ps, initExtras(s.spii, s.spir, s.serving.path, s.supports(extFragmentation), s.supports(extSignatureHashes))...)
-	if req := certReq(s.candidates); req != nil {
-		ps = append(ps, req)
-	}
+	ps = append(ps, certReqs(s.candidates)...)
 	if slices.ContainsFunc(s.candidates, func(c *Connection) bool { return c.Remote.Next != nil }) {
 		ps = append(ps, notify(message.MultipleAuthSupported))
 	}

@@ -51,6 +51,8 @@ type host struct {
 	admit     func(Admit) Admission
 	configure func(Configure) Configured
 	usage     func(Usage) UsageReply
+	vouch     func(Vouch) Reply // nil: no answer
+	staple    []byte
 	mute      bool // answers to Asks are withheld
 }
 
@@ -139,8 +141,11 @@ func (h *host) do(a Action) {
 		h.installed[a.Child].Path = a.Path
 	case Ask:
 		h.asked = append(h.asked, a.Question)
-		if !h.mute {
-			w.post(0, h, Answer{ID: a.ID, Value: h.reply(a.Question)})
+		if h.mute {
+			return
+		}
+		if r := h.reply(a.Question); r != nil {
+			w.post(0, h, Answer{ID: a.ID, Value: r})
 		}
 	case Report:
 		h.reports = append(h.reports, a.What)
@@ -162,6 +167,13 @@ func (h *host) reply(q Question) Reply {
 			return h.configure(q)
 		}
 		return Configured{}
+	case Vouch:
+		if h.vouch != nil {
+			return h.vouch(q)
+		}
+		return Vouched{}
+	case Staple:
+		return Stapled{OCSP: h.staple}
 	case Usage:
 		if h.usage != nil {
 			return h.usage(q)

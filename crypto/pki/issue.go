@@ -82,9 +82,9 @@ const (
 )
 
 // Credential is a certificate with its private key and the CAs between it and a
-// trusted one.
+// trusted one, or a bare key (RFC 7670).
 type Credential struct {
-	Cert  *x509.Certificate
+	Cert  *x509.Certificate   // nil for a bare key
 	Chain []*x509.Certificate // intermediates, in the order to send; no root
 	Key   crypto.Signer       // nil if the certificate was issued for a foreign key
 }

@@ -216,6 +216,10 @@ func (n *node) ask(a ike.Ask) {
 			answer(ike.UsageReply{Heard: -1, Sent: -1})
 		case ike.Configure:
 			answer(ike.Configured{})
+		case ike.Vouch:
+			answer(ike.Vouched{})
+		case ike.Staple:
+			answer(ike.Stapled{})
 		case ike.Admit:
 			n.admit(q, answer)
 		default:
