@@ -51,8 +51,8 @@ func certPayloads(c *pki.Credential, ocsp []byte) ([]message.Payload, error) {
 type peerCerts struct {
 	leaf   *x509.Certificate
 	others []*x509.Certificate
-	rawKey []byte   // a bare public key (RFC 7670), nil without
-	ocsp   [][]byte // OCSP responses (RFC 4806)
+	rawKey []byte   // a bare public key (RFC 7670 §3), nil without
+	ocsp   [][]byte // OCSP responses (RFC 4806 §3)
 }
 
 // readCerts reads the peer's certificates; the first is the end entity

@@ -192,12 +192,12 @@ type (
 		Connection string
 		Chain      []*x509.Certificate // the peer's own first, the trusted one last
 		Policy     pki.Revocation
-		Stapled    [][]byte // OCSP responses that the peer sent along (RFC 4806), unverified
+		Stapled    [][]byte // OCSP responses that the peer sent along (RFC 4806 §3), unverified
 	}
 	// Vouched lets the chain pass, or says in a *pki.CertError why not.
 	Vouched struct{ Err error }
 	// Staple asks for an OCSP response about one of our certificates, which the peer
-	// wants to see (RFC 4806). The reply is Stapled.
+	// wants to see (RFC 4806 §3). The reply is Stapled.
 	Staple struct{ Credential *pki.Credential }
 	// Stapled is an OCSP response in DER, or nothing.
 	Stapled struct{ OCSP []byte }

@@ -86,7 +86,7 @@ type ikeSA struct {
 	conds        condition
 	peerHashes   []pki.HashID
 	caHashes     [][20]byte // the peer's CERTREQs
-	wantsOCSP    bool       // one of which asks for OCSP responses (RFC 4806)
+	wantsOCSP    bool       // one of which asks for OCSP responses (RFC 4806 §3)
 	unvouched    *Vouch     // of the last certificates that were verified; nil: nothing to ask
 	asked        initHash   // of the IKE_SA_INIT that made a responder's SA
 	place        place      // of a half-open responder

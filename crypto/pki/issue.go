@@ -82,7 +82,7 @@ const (
 )
 
 // Credential is a certificate with its private key and the CAs between it and a
-// trusted one, or a bare key (RFC 7670).
+// trusted one, or a bare key (RFC 7670 §3).
 type Credential struct {
 	Cert  *x509.Certificate   // nil for a bare key
 	Chain []*x509.Certificate // intermediates, in the order to send; no root

@@ -35,7 +35,7 @@ const (
 type Verifier struct {
 	Roots        []*x509.Certificate // trusted CAs, or peers' own certificates
 	SystemRoots  bool                // with no Roots: trust what the system trusts
-	Keys         []crypto.PublicKey  // trusted as they are, without certificates (RFC 7670)
+	Keys         []crypto.PublicKey  // trusted as they are, without certificates (RFC 7670 §3)
 	Now          time.Time           // required
 	AllowWeakRSA bool                // allow RSA from 1024 bits and the exponent 3
 }
