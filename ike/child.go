@@ -45,7 +45,7 @@ func (s *ikeSA) offerChild(cfg *ChildConfig, withKE bool) *childOffer {
 	}
 	for _, p := range cfg.Proposals {
 		if !withKE {
-			p = p.Without(suite.TypeKE)
+			p = p.WithoutKE()
 		}
 		o.proposals = append(o.proposals, p)
 	}
@@ -151,7 +151,7 @@ func (s *ikeSA) chooseESP(r *childRequest, cfg *ChildConfig) (suite.Choice, erro
 	if r.first {
 		// Some peers name groups here all the same (RFC 7296 §1.2).
 		for i := range offered {
-			offered[i] = offered[i].Without(suite.TypeKE)
+			offered[i] = offered[i].WithoutKE()
 		}
 		return suite.Select(offered, withoutKE(cfg.Proposals), false)
 	}
@@ -163,7 +163,7 @@ func (s *ikeSA) chooseESP(r *childRequest, cfg *ChildConfig) (suite.Choice, erro
 func withoutKE(proposals []suite.Proposal) []suite.Proposal {
 	out := make([]suite.Proposal, len(proposals))
 	for i, p := range proposals {
-		out[i] = p.Without(suite.TypeKE)
+		out[i] = p.WithoutKE()
 	}
 	return out
 }
@@ -176,7 +176,7 @@ func (s *ikeSA) withGroups(proposals []suite.Proposal) []suite.Proposal {
 		if len(p.KEs()) > 0 {
 			continue
 		}
-		q := p.Without(suite.TypeKE)
+		q := p.WithoutKE()
 		for _, g := range groups {
 			q.Transforms = append(q.Transforms, suite.Transform{Type: suite.TypeKE, ID: g})
 		}

@@ -1,5 +1,5 @@
-// Package kex does the key exchanges of IKEv2: MODP, ECP and X25519 groups, all
-// behind the face of a key encapsulation mechanism, so that ML-KEM is one more
+// Package kex does the key exchanges of IKEv2: MODP, ECP and X25519 groups and ML-KEM,
+// all behind the face of a key encapsulation mechanism, so that ML-KEM is one more
 // method and not another protocol (RFC 7296 §3.4, RFC 9370 §2.2).
 //
 // The initiator calls Generate, sends Public, and later calls Finish with what

@@ -1,6 +1,7 @@
 package kex
 
 import (
+	"crypto/mlkem"
 	"errors"
 	"fmt"
 
@@ -30,8 +31,14 @@ func Generate(method uint16) (Initiator, error) {
 // method's RFC says. The caller owns both. A peer value that is malformed, out of
 // range, off the curve or degenerate is an error, and so is an unsupported method.
 func Respond(method uint16, peer []byte) (public, secret []byte, err error) {
-	if err := checkLen(method, peer); err != nil {
+	if err := checkLen(method, PublicLen(method), peer); err != nil {
 		return nil, nil, err
+	}
+	if isMLKEM(method) {
+		if public, secret, err = encapsulate(method, peer); err != nil {
+			return nil, nil, fmt.Errorf("kex: %s: %w", suite.KEName(method), err)
+		}
+		return public, secret, nil
 	}
 	pair, err := generate(method)
 	if err != nil {
@@ -51,13 +58,21 @@ func Supported(method uint16) bool { return PublicLen(method) != 0 }
 // Slow says whether an exchange takes milliseconds, so that it should not run where
 // packets wait: MODP groups of 3072 bits and more.
 func Slow(method uint16) bool {
-	return method == suite.KEMODP3072 || method == suite.KEMODP4096
+	switch method {
+	case suite.KEMODP3072, suite.KEMODP4096, suite.KEMODP6144, suite.KEMODP8192:
+		return true
+	}
+	return false
 }
 
-// PublicLen is the exact length of the method's Key Exchange Data in octets, of both
-// sides; 0 for a method that is not supported.
+// PublicLen is the exact length of the initiator's Key Exchange Data in octets; 0 for a
+// method that is not supported.
 func PublicLen(method uint16) int {
 	switch method {
+	case suite.KEMLKEM768:
+		return mlkem.EncapsulationKeySize768
+	case suite.KEMLKEM1024:
+		return mlkem.EncapsulationKeySize1024
 	case suite.KEX25519:
 		return 32 // RFC 8031 §3.1
 	case suite.KEECP256:
@@ -73,12 +88,25 @@ func PublicLen(method uint16) int {
 	return 0
 }
 
+// ReplyLen is the exact length of the responder's Key Exchange Data in octets, which
+// differs from the initiator's with a key encapsulation mechanism; 0 for a method that is
+// not supported.
+func ReplyLen(method uint16) int {
+	switch method {
+	case suite.KEMLKEM768:
+		return mlkem.CiphertextSize768
+	case suite.KEMLKEM1024:
+		return mlkem.CiphertextSize1024
+	}
+	return PublicLen(method)
+}
+
 // errDegenerate is a peer's value with which everybody could know the secret.
 var errDegenerate = errors.New("peer's public value is degenerate: the secret would not be secret")
 
-// checkLen checks the method and the length of a peer's value.
-func checkLen(method uint16, peer []byte) error {
-	switch n := PublicLen(method); {
+// checkLen checks the method and that a peer's value has n octets.
+func checkLen(method uint16, n int, peer []byte) error {
+	switch {
 	case n == 0:
 		return fmt.Errorf("kex: %s is not implemented", suite.KEName(method))
 	case len(peer) != n:
@@ -94,6 +122,9 @@ func generate(method uint16) (keyPair, error) {
 	if g, ok := modpGroupOf(method); ok {
 		return g.generate()
 	}
+	if isMLKEM(method) {
+		return generateMLKEM(method)
+	}
 	return nil, fmt.Errorf("kex: %s is not implemented", suite.KEName(method))
 }
 
@@ -107,7 +138,7 @@ func (i initiator) Method() uint16 { return i.method }
 func (i initiator) Public() []byte { return i.pair.public() }
 
 func (i initiator) Finish(peer []byte) ([]byte, error) {
-	if err := checkLen(i.method, peer); err != nil {
+	if err := checkLen(i.method, ReplyLen(i.method), peer); err != nil {
 		return nil, err
 	}
 	secret, err := i.pair.shared(peer)

@@ -32,6 +32,10 @@ func modpGroupOf(method uint16) (modpGroup, bool) {
 		return modpGroup{prime3072, 53}, true
 	case suite.KEMODP4096:
 		return modpGroup{prime4096, 60}, true
+	case suite.KEMODP6144:
+		return modpGroup{prime6144, 68}, true
+	case suite.KEMODP8192:
+		return modpGroup{prime8192, 78}, true
 	}
 	return modpGroup{}, false
 }

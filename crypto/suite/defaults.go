@@ -14,9 +14,23 @@ const (
 	RoleDeviceGateway
 )
 
+// PostQuantum says what is done against who records today and has a quantum computer
+// later: whether an ML-KEM key exchange goes beside the first one (RFC 9370).
+type PostQuantum uint8
+
+const (
+	// PostQuantumPrefer offers the exchange first, and the same without it in the same
+	// message. Both are covered by AUTH, so that nobody on the way can choose.
+	PostQuantumPrefer PostQuantum = iota
+	// PostQuantumRequire has no IKE SA without it.
+	PostQuantumRequire
+	// PostQuantumOff does not know it.
+	PostQuantumOff
+)
+
 // DefaultIKE returns the proposals for an IKE SA where nothing is configured, the
 // best first. The caller owns them.
-func DefaultIKE(r Role) []Proposal {
+func DefaultIKE(r Role, pq PostQuantum) []Proposal {
 	kes := keGroups(r)
 	all := []Proposal{{
 		Protocol:   ProtocolIKE,
@@ -28,14 +42,33 @@ func DefaultIKE(r Role) []Proposal {
 			Transforms: slices.Concat(cbcs(), sha2PRFs(), sha2Integs(), kes),
 		})
 	}
+	switch pq {
+	case PostQuantumPrefer:
+		return append(hybrids(all), all...)
+	case PostQuantumRequire:
+		return hybrids(all)
+	case PostQuantumOff:
+	}
 	return all
+}
+
+// hybrids gives proposals an ML-KEM exchange beside the first one.
+func hybrids(of []Proposal) []Proposal {
+	out := make([]Proposal, len(of))
+	for i, p := range of {
+		out[i] = Proposal{p.Protocol, append(slices.DeleteFunc(slices.Clone(p.Transforms), func(t Transform) bool {
+			return t == Transform{Type: TypeKE}
+		}), Transform{TypeAddKE1, KEMLKEM768, 0}, Transform{TypeAddKE1, KEMLKEM1024, 0})}
+	}
+	return out
 }
 
 // DefaultESP returns the proposals for a Child SA where nothing is configured, the
 // best first. They do a key exchange where the peer likes one and go without where
-// it does not; drop the type with Without for the Child SA of IKE_AUTH. The caller
-// owns them.
-func DefaultESP(r Role) []Proposal {
+// it does not; WithoutKE is for the Child SA of IKE_AUTH. A key exchange of an IKE SA
+// protects its children too, so PostQuantumRequire asks no more than Prefer does. The
+// caller owns them.
+func DefaultESP(r Role, pq PostQuantum) []Proposal {
 	kes := append(keGroups(r), Transform{Type: TypeKE, ID: KENone})
 	all := []Proposal{{
 		Protocol:   ProtocolESP,
@@ -46,6 +79,9 @@ func DefaultESP(r Role) []Proposal {
 			Protocol:   ProtocolESP,
 			Transforms: slices.Concat(cbcs(), sha2Integs(), kes, bothESN),
 		})
+	}
+	if pq != PostQuantumOff {
+		return append(hybrids(all), all...)
 	}
 	return all
 }
@@ -114,7 +150,7 @@ func (t Transform) weak() string {
 	case Transform{TypeInteg, IntegHMACSHA1_96, 0}, Transform{TypePRF, PRFHMACSHA1, 0}:
 		return "SHA-1 is out of date (RFC 8247 §2.3); use SHA-2"
 	}
-	if t.Type == TypeKE || t.Type >= TypeAddKE1 && t.Type <= TypeAddKE7 {
+	if t.Type == TypeKE || t.Type.IsAddKE() {
 		switch t.ID {
 		case KEMODP768, KEMODP1024, 22:
 			return "a group of 1024 bits or less can be broken by a state (Logjam); use x25519, or modp2048 at least"

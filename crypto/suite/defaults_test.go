@@ -26,9 +26,9 @@ func TestDefaultsRefuse(t *testing.T) {
 	roles := map[Role]string{RolePeer: "peer", RoleDeviceGateway: "gateway"}
 	for role, name := range roles {
 		for _, proto := range []Protocol{ProtocolIKE, ProtocolESP} {
-			accept := DefaultIKE(role)
+			accept := DefaultIKE(role, PostQuantumPrefer)
 			if proto == ProtocolESP {
-				accept = DefaultESP(role)
+				accept = DefaultESP(role, PostQuantumPrefer)
 			}
 			check := func(x Transform, refused bool) {
 				if proto == ProtocolESP && x.Type == TypePRF {
@@ -124,7 +124,7 @@ func TestWeakWorksWhenNamed(t *testing.T) {
 // Defaults are not weak, can be written in a file, and agree with each other.
 func TestDefaults(t *testing.T) {
 	for _, role := range []Role{RolePeer, RoleDeviceGateway} {
-		for proto, list := range map[Protocol][]Proposal{ProtocolIKE: DefaultIKE(role), ProtocolESP: DefaultESP(role)} {
+		for proto, list := range map[Protocol][]Proposal{ProtocolIKE: DefaultIKE(role, PostQuantumPrefer), ProtocolESP: DefaultESP(role, PostQuantumPrefer)} {
 			for _, p := range list {
 				if weak := p.Weak(); weak != nil {
 					t.Errorf("%v: %q", p, weak)
@@ -133,14 +133,18 @@ func TestDefaults(t *testing.T) {
 					t.Errorf("%v is read as %v", p, got)
 				}
 			}
-			offer := DefaultIKE(RolePeer)
-			want := "aes256gcm16-prfsha256-x25519"
-			if proto == ProtocolESP {
-				offer, want = DefaultESP(RolePeer), "aes256gcm16-x25519-esn"
-			}
-			got, err := Select(offer, list, false)
-			if err != nil || got.Suite.String() != want {
-				t.Errorf("got %v, %v; want %s", got.Suite, err, want)
+			for pq, hybrid := range map[PostQuantum]string{
+				PostQuantumPrefer: "-ke1_mlkem768", PostQuantumRequire: "-ke1_mlkem768", PostQuantumOff: "",
+			} {
+				offer := DefaultIKE(RolePeer, pq)
+				want := "aes256gcm16-prfsha256-x25519" + hybrid
+				if proto == ProtocolESP {
+					offer, want = DefaultESP(RolePeer, pq), "aes256gcm16-x25519-esn"+hybrid
+				}
+				got, err := Select(offer, list, false)
+				if err != nil || got.Suite.String() != want {
+					t.Errorf("got %v, %v; want %s", got.Suite, err, want)
+				}
 			}
 		}
 	}
@@ -154,14 +158,35 @@ func TestDefaultESPOfFirstChild(t *testing.T) {
 		"aes256-sha256-noesn":      "aes256-sha256-noesn",
 		"aes128gcm16-modp2048-esn": "aes128gcm16-modp2048-esn",
 	} {
-		got, err := Select(parse(t, ProtocolESP, s), DefaultESP(RoleDeviceGateway), false)
+		got, err := Select(parse(t, ProtocolESP, s), DefaultESP(RoleDeviceGateway, PostQuantumPrefer), false)
 		if err != nil || got.Suite.String() != want {
 			t.Errorf("%s: got %v, %v; want %s", s, got.Suite, err, want)
 		}
 	}
-	for _, p := range DefaultESP(RolePeer) {
-		if kes := p.Without(TypeKE).KEs(); kes != nil {
-			t.Errorf("key exchanges %v", kes)
+	for _, p := range DefaultESP(RolePeer, PostQuantumPrefer) {
+		if q := p.WithoutKE(); q.KEs() != nil || q.hasAddKE() {
+			t.Errorf("key exchanges in %v", q)
+		}
+	}
+}
+
+// With PostQuantumRequire neither side has an IKE SA without ML-KEM, whatever the other
+// one wants.
+func TestPostQuantumRequired(t *testing.T) {
+	for _, role := range []Role{RolePeer, RoleDeviceGateway} {
+		hard, plain := DefaultIKE(role, PostQuantumRequire), DefaultIKE(role, PostQuantumOff)
+		for _, p := range hard {
+			if _, ok := p.Classic(); ok {
+				t.Errorf("%v can go without", p)
+			}
+		}
+		for _, prefer := range []bool{false, true} {
+			if got, err := Select(hard, plain, prefer); err == nil {
+				t.Errorf("chose %v", got.Suite)
+			}
+			if got, err := Select(plain, hard, prefer); err == nil {
+				t.Errorf("chose %v", got.Suite)
+			}
 		}
 	}
 }

@@ -135,7 +135,7 @@ func cells(of []Transform) []string {
 func (e *MismatchError) Fix() string {
 	wanted := "aes256gcm16-prfsha256-x25519"
 	if len(e.Accepted) != 0 {
-		wanted = example(e.Accepted[0])
+		wanted = example(simplest(e.Accepted))
 	}
 	if len(e.Offered) == 0 {
 		return fmt.Sprintf("the peer offered nothing: make it offer %q", wanted)
@@ -248,7 +248,7 @@ func cheapest(offered, accepted []Transform) (Transform, int) {
 	for _, x := range offered {
 		cost := costNew
 		switch {
-		case x.Type >= TypeAddKE1 && x.ID != KENone, x.Type < TypeAddKE1 && x.ID != 0 && !x.implemented():
+		case x.ID != 0 && !x.implemented():
 			cost = costUnimplemented
 		case x.weak() != "":
 			cost = costWeak
@@ -261,6 +261,17 @@ func cheapest(offered, accepted []Transform) (Transform, int) {
 		least = costNew // the type goes unused
 	}
 	return best, least
+}
+
+// simplest returns the first proposal that every peer can offer: without additional key
+// exchanges, if there is one.
+func simplest(accepted []Proposal) Proposal {
+	for _, p := range accepted {
+		if classic, ok := p.Classic(); ok {
+			return classic
+		}
+	}
+	return accepted[0]
 }
 
 // example narrows a proposal to the first of each type, as something to copy.

@@ -30,19 +30,19 @@ func TestMismatchFix(t *testing.T) {
 		{
 			"CBC to a site-to-site peer", ProtocolIKE,
 			[]string{"aes256-sha256-modp2048"},
-			DefaultIKE(RolePeer),
+			DefaultIKE(RolePeer, PostQuantumPrefer),
 			`add "aes256-sha256-modp2048" to proposals (only aes256 and sha256 and modp2048 not accepted)`,
 		},
 		{
 			"one group away", ProtocolIKE,
 			[]string{"aes128-sha1-modp1024", "aes256gcm16-prfsha256-modp2048"},
-			DefaultIKE(RolePeer),
+			DefaultIKE(RolePeer, PostQuantumPrefer),
 			`add "aes256gcm16-prfsha256-modp2048" to proposals (only modp2048 not accepted)`,
 		},
 		{
 			"Windows as it comes", ProtocolIKE,
 			[]string{"aes128-sha1-modp1024", "aes256-sha256-modp1024"},
-			DefaultIKE(RoleDeviceGateway),
+			DefaultIKE(RoleDeviceGateway, PostQuantumPrefer),
 			`the peer offers only weak modp1024: better make it offer "aes256gcm16-prfsha256-x25519", else add "aes256-sha256-modp1024" to proposals (only modp1024 not accepted)`,
 		},
 		{
@@ -86,14 +86,14 @@ func TestMismatchFixWithoutHope(t *testing.T) {
 		"incomplete":      {{Protocol: ProtocolIKE}},
 		"AH":              {{ProtocolAH, []Transform{{TypeInteg, IntegHMACSHA1_96, 0}}}},
 	} {
-		if got := mismatch(t, offered, DefaultIKE(RolePeer)).Fix(); !strings.Contains(got, want) {
+		if got := mismatch(t, offered, DefaultIKE(RolePeer, PostQuantumPrefer)).Fix(); !strings.Contains(got, want) {
 			t.Errorf("%s: %q does not say %q", name, got, want)
 		}
 	}
 }
 
 func TestMismatchTable(t *testing.T) {
-	e := mismatch(t, parse(t, ProtocolIKE, "aes256-aes128-sha1-sha256-modp1024"), DefaultIKE(RoleDeviceGateway))
+	e := mismatch(t, parse(t, ProtocolIKE, "aes256-aes128-sha1-sha256-modp1024"), DefaultIKE(RoleDeviceGateway, PostQuantumPrefer))
 	want := `
        offered                            accepted
 encr   aes256 aes128                      aes256gcm16 aes128gcm16
@@ -102,6 +102,7 @@ prf    prfsha1 prfsha256                  prfsha256 prfsha384 prfsha512
 integ  sha1 sha256                        sha256 sha384 sha512
 ke     modp1024                           x25519 ecp256 ecp384 ecp521        <- nothing in common
                                           modp3072 modp4096 modp2048
+ke1    -                                  ke1_mlkem768 ke1_mlkem1024
 `
 	if diff := cmp.Diff(want, "\n"+e.Table()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -109,7 +110,7 @@ ke     modp1024                           x25519 ecp256 ecp384 ecp521        <- 
 }
 
 func TestMismatchErrorIsOneLine(t *testing.T) {
-	e := mismatch(t, parse(t, ProtocolIKE, "aes128-sha1-modp1024", "aes192-sha1-modp1024", "aes256-sha1-modp1024", "aes256-sha256-modp1024"), DefaultIKE(RolePeer))
+	e := mismatch(t, parse(t, ProtocolIKE, "aes128-sha1-modp1024", "aes192-sha1-modp1024", "aes256-sha1-modp1024", "aes256-sha256-modp1024"), DefaultIKE(RolePeer, PostQuantumPrefer))
 	got := e.Error()
 	for _, want := range []string{"offered aes128-sha1-modp1024,", "and 1 more", "accepted aes256gcm16-", `add "`} {
 		if !strings.Contains(got, want) {
@@ -127,7 +128,7 @@ func TestMismatchOfHostileSize(t *testing.T) {
 	for i := range 8000 {
 		p.Transforms = append(p.Transforms, Transform{TypeEncr, uint16(1000 + i), 0})
 	}
-	e := mismatch(t, []Proposal{p, p, p, p, p}, DefaultIKE(RolePeer))
+	e := mismatch(t, []Proposal{p, p, p, p, p}, DefaultIKE(RolePeer, PostQuantumPrefer))
 	if n := len(e.Error()); n > 2000 {
 		t.Errorf("error has %d octets", n)
 	}

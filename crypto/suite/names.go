@@ -21,7 +21,7 @@ const (
 	refusedSweet32 = "refused because its blocks of 64 bits leak text in long sessions (Sweet32)"
 	refusedNULL    = "refused because it does not encrypt"
 	refusedRare    = "not implemented"
-	refusedHybrid  = "not implemented: post-quantum and additional key exchanges (RFC 9370) cannot be negotiated yet"
+	refusedMLKEM   = "not implemented: mlkem768 costs hardly more"
 )
 
 // keywords is ordered so that the first word with a typed prefix is the best
@@ -87,8 +87,8 @@ var keywords = slices.Concat(
 		{"modp1024", Transform{TypeKE, KEMODP1024, 0}, ""},
 		{"modpnone", Transform{TypeKE, KENone, 0}, ""},
 		{"modp768", Transform{TypeKE, KEMODP768, 0}, refusedWeak},
-		{"modp6144", Transform{TypeKE, KEMODP6144, 0}, "not implemented: it is slow and no stronger than ecp384"},
-		{"modp8192", Transform{TypeKE, KEMODP8192, 0}, "not implemented: it is slow and no stronger than ecp384"},
+		{"modp6144", Transform{TypeKE, KEMODP6144, 0}, ""},
+		{"modp8192", Transform{TypeKE, KEMODP8192, 0}, ""},
 		{"modp1024s160", Transform{TypeKE, 22, 0}, refusedWeak},
 		{"modp2048s224", Transform{TypeKE, 23, 0}, "refused because the group has small subgroups (RFC 8247 §2.4)"},
 		{"modp2048s256", Transform{TypeKE, 24, 0}, "refused because the group has small subgroups (RFC 8247 §2.4)"},
@@ -100,9 +100,9 @@ var keywords = slices.Concat(
 		{"ecp512bp", Transform{TypeKE, 30, 0}, refusedRare},
 		{"x448", Transform{TypeKE, KEX448, 0}, refusedRare},
 		{"curve448", Transform{TypeKE, KEX448, 0}, refusedRare},
-		{"mlkem512", Transform{TypeKE, KEMLKEM512, 0}, refusedHybrid},
-		{"mlkem768", Transform{TypeKE, KEMLKEM768, 0}, refusedHybrid},
-		{"mlkem1024", Transform{TypeKE, KEMLKEM1024, 0}, refusedHybrid},
+		{"mlkem512", Transform{TypeKE, KEMLKEM512, 0}, refusedMLKEM},
+		{"mlkem768", Transform{TypeKE, KEMLKEM768, 0}, ""},
+		{"mlkem1024", Transform{TypeKE, KEMLKEM1024, 0}, ""},
 
 		{"esn", Transform{TypeESN, ESNYes, 0}, ""},
 		{"noesn", Transform{TypeESN, ESNNo, 0}, ""},
@@ -147,7 +147,7 @@ func (t TransformType) String() string {
 	case TypeESN:
 		return "esn"
 	}
-	if t >= TypeAddKE1 && t <= TypeAddKE7 {
+	if t.IsAddKE() {
 		return "ke" + strconv.Itoa(int(t-TypeAddKE1)+1)
 	}
 	return "type" + strconv.Itoa(int(t))
@@ -156,7 +156,7 @@ func (t TransformType) String() string {
 // String returns strongSwan's keyword, such as aes256gcm16, prfsha256 or ke1_mlkem768,
 // and type=number for a transform that has none; a key length follows a slash.
 func (t Transform) String() string {
-	if t.Type >= TypeAddKE1 && t.Type <= TypeAddKE7 {
+	if t.Type.IsAddKE() {
 		name := Transform{TypeKE, t.ID, t.KeyLen}.String()
 		if t.ID == KENone && t.KeyLen == 0 {
 			name = "none"
@@ -185,6 +185,9 @@ func KEName(method uint16) string {
 
 // implemented says whether NewCipher, NewPRF and package kex know t.
 func (t Transform) implemented() bool {
+	if t.Type.IsAddKE() {
+		t.Type = TypeKE
+	}
 	return slices.ContainsFunc(keywords, func(k keyword) bool { return k.t == t && k.refusal == "" })
 }
 

@@ -9,7 +9,9 @@ import (
 
 // ParseProposal reads one proposal for IKE or ESP in strongSwan's keywords, joined
 // by dashes, such as aes256gcm16-prfsha256-x25519. Several words of one kind are
-// alternatives in order of preference.
+// alternatives in order of preference. ke1_ to ke7_ before a key exchange makes it an
+// additional one (RFC 9370), as in x25519-ke1_mlkem768; ke1_none beside it lets the peer
+// go without.
 //
 // As in strongSwan, the PRF of an IKE proposal follows its integrity algorithms
 // unless it is named, also beside an AEAD, where the integrity algorithm says
@@ -83,8 +85,15 @@ func parseWord(word string) (Transform, string) {
 	if word == "" {
 		return Transform{}, "empty keyword: write keywords joined by single dashes, e.g. aes256gcm16-prfsha256-x25519"
 	}
-	if len(word) > 4 && word[:2] == "ke" && word[2] >= '1' && word[2] <= '7' && word[3] == '_' {
-		return Transform{}, word + " is " + refusedHybrid
+	if t, method, ok := cutAddKE(word); ok {
+		if method == "none" {
+			return Transform{Type: t}, ""
+		}
+		x, fault := parseWord(method)
+		if fault == "" && x.Type != TypeKE {
+			fault = fmt.Sprintf("%s is no key exchange: write one behind %v_, e.g. %v_mlkem768", method, t, t)
+		}
+		return Transform{Type: t, ID: x.ID}, fault
 	}
 	for _, k := range keywords {
 		if k.name != word {
@@ -102,6 +111,16 @@ func parseWord(word string) (Transform, string) {
 		return Transform{}, fmt.Sprintf("unknown keyword %q, did you mean %q?", word, s)
 	}
 	return Transform{}, fmt.Sprintf("unknown keyword %q, expected strongSwan's such as aes256gcm16, prfsha256 or x25519", word)
+}
+
+// cutAddKE takes strongSwan's prefix of an additional key exchange, ke1_ to ke7_, off.
+func cutAddKE(word string) (t TransformType, method string, ok bool) {
+	for t := TypeAddKE1; t <= TypeAddKE7; t++ {
+		if method, ok := strings.CutPrefix(word, t.String()+"_"); ok {
+			return t, method, true
+		}
+	}
+	return 0, "", false
 }
 
 // finish derives what is not written and lists what is missing or too much.
@@ -134,6 +153,12 @@ func finish(p Proposal) (Proposal, []string) {
 		case slices.Contains(kes, KENone):
 			fault(article + " cannot go without key exchange: remove modpnone")
 		}
+		for _, x := range p.Types(TypeKE) {
+			if x.ID == KEMLKEM768 || x.ID == KEMLKEM1024 {
+				// IKE_SA_INIT cannot be fragmented (RFC 7383 §2), IKE_INTERMEDIATE can.
+				fault(fmt.Sprintf("%v is too large for the first message of an IKE SA: write x25519-ke1_%v", x, x))
+			}
+		}
 		if esn := p.Types(TypeESN); len(esn) != 0 {
 			fault(fmt.Sprintf("%v belongs in an ESP proposal", esn[0]))
 		}
@@ -147,6 +172,14 @@ func finish(p Proposal) (Proposal, []string) {
 	}
 	if len(withMAC) == 0 {
 		p = p.Without(TypeInteg)
+	}
+	switch {
+	case len(p.KEs()) == 0 && p.hasAddKE():
+		fault("additional key exchanges go beside a first one, e.g. x25519-ke1_mlkem768")
+	case len(faults) == 0:
+		if _, ok := intersect(p, p, p); !ok {
+			fault("each key exchange can be done once only: name another one in ke1_ to ke7_ (RFC 9370 §2.2.2)")
+		}
 	}
 	slices.SortStableFunc(p.Transforms, func(a, b Transform) int { return int(a.Type) - int(b.Type) })
 	return p, faults

@@ -22,6 +22,11 @@ func TestParseProposal(t *testing.T) {
 		{ProtocolIKE, "aes256-sha256-prfsha512-modp2048", "aes256-sha256-prfsha512-modp2048"},
 		{ProtocolIKE, "modp4096-prfsha1-aes128ctr-sha512", "aes128ctr-sha512-prfsha1-modp4096"},
 		{ProtocolIKE, "chacha20poly1305-aes128gcm8-aes128gcm96-prfsha256-ecp384-ecp384", "chacha20poly1305-aes128gcm8-aes128gcm12-prfsha256-ecp384"},
+		{ProtocolIKE, "aes256gcm16-prfsha384-x25519-ke1_mlkem768", "aes256gcm16-prfsha384-x25519-ke1_mlkem768"},
+		{ProtocolIKE, "KE2_None-ke2_ecp384-ke1_mlkem1024-aes256-sha256-modp8192", "aes256-sha256-modp8192-ke1_mlkem1024-ke2_none-ke2_ecp384"},
+		{ProtocolIKE, "aes256-sha256-x25519-ke7_curve25519-ke7_ecp256", "aes256-sha256-x25519-ke7_x25519-ke7_ecp256"},
+		{ProtocolESP, "aes256gcm16-x25519-esn-ke1_mlkem768", "aes256gcm16-x25519-esn-ke1_mlkem768"},
+		{ProtocolESP, "aes256gcm16-mlkem768", "aes256gcm16-mlkem768"},
 		{ProtocolESP, "aes128gcm16", "aes128gcm16"},
 		{ProtocolESP, "aes128gcm16-esn-noesn", "aes128gcm16"},
 		{ProtocolESP, "aes128gcm16-noesn-esn", "aes128gcm16-noesn-esn"},
@@ -93,9 +98,17 @@ func TestParseProposalErrors(t *testing.T) {
 		{ProtocolESP, "aes256ccm16", "aes256ccm16 is not implemented"},
 		{ProtocolESP, "aes256-md5", "md5 is refused because"},
 		{ProtocolIKE, "aes256gcm16-prfsha256-x448", "x448 is not implemented"},
-		{ProtocolIKE, "aes256gcm16-prfsha256-mlkem768", "mlkem768 is not implemented"},
-		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke1_mlkem768", "ke1_mlkem768 is not implemented"},
-		{ProtocolIKE, "aes256gcm16-prfsha256-modp8192", "modp8192 is not implemented"},
+		{ProtocolIKE, "aes256gcm16-prfsha256-mlkem768", "write x25519-ke1_mlkem768"},
+		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke1_mlkem512", "mlkem512 is not implemented"},
+		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke1_mlkem76", `did you mean "mlkem768"?`},
+		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke1_aes256", "aes256 is no key exchange: write one behind ke1_"},
+		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke8_mlkem768", `unknown keyword "ke8_mlkem768"`},
+		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke1_", "empty keyword"},
+		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke1_x25519", "each key exchange can be done once only"},
+		{ProtocolIKE, "aes256gcm16-prfsha256-x25519-ke1_mlkem768-ke2_mlkem768", "each key exchange can be done once only"},
+		{ProtocolIKE, "aes256gcm16-prfsha256-ke1_mlkem768", "needs a key exchange group"},
+		{ProtocolESP, "aes256gcm16-ke1_mlkem768", "additional key exchanges go beside a first one"},
+		{ProtocolESP, "aes256gcm16-modpnone-ke1_mlkem768", "each key exchange can be done once only"},
 		{ProtocolIKE, "aes256gcm16-prfsha256-modp2048s256", "modp2048s256 is refused"},
 	}
 	for _, tt := range tests {
@@ -121,14 +134,14 @@ func TestParseProposalAllFaults(t *testing.T) {
 }
 
 func TestParseProposals(t *testing.T) {
-	defaults := DefaultESP(RolePeer)
+	defaults := DefaultESP(RolePeer, PostQuantumPrefer)
 	for _, tt := range []struct {
 		in   []string
 		want []string
 	}{
-		{nil, []string{defaults[0].String()}},
-		{[]string{"default"}, []string{defaults[0].String()}},
-		{[]string{"aes256-sha256", "Default", "aes256-sha256"}, []string{"aes256-sha256", defaults[0].String()}},
+		{nil, []string{defaults[0].String(), defaults[1].String()}},
+		{[]string{"default"}, []string{defaults[0].String(), defaults[1].String()}},
+		{[]string{"aes256-sha256", "Default", "aes256-sha256"}, []string{"aes256-sha256", defaults[0].String(), defaults[1].String()}},
 	} {
 		got, err := ParseProposals(ProtocolESP, tt.in, defaults)
 		if err != nil {

@@ -29,8 +29,7 @@ func (p Proposal) KEs() []uint16 {
 	return methods
 }
 
-// Without returns a copy that has no transforms of type t: the proposal of a first
-// Child SA has no key exchange (RFC 7296 §1.2).
+// Without returns a copy that has no transforms of type t.
 func (p Proposal) Without(t TransformType) Proposal {
 	return Proposal{
 		Protocol: p.Protocol,
@@ -38,6 +37,38 @@ func (p Proposal) Without(t TransformType) Proposal {
 			return x.Type == t
 		}),
 	}
+}
+
+// WithoutKE returns a copy without key exchange, the first and additional ones: the
+// proposal of a first Child SA (RFC 7296 §1.2).
+func (p Proposal) WithoutKE() Proposal {
+	return Proposal{
+		Protocol: p.Protocol,
+		Transforms: slices.DeleteFunc(slices.Clone(p.Transforms), func(x Transform) bool {
+			return x.Type == TypeKE || x.Type.IsAddKE()
+		}),
+	}
+}
+
+// Classic returns a copy without additional key exchanges, for a peer that does not
+// know them; ok is false where p insists on one.
+func (p Proposal) Classic() (classic Proposal, ok bool) {
+	for t := TypeAddKE1; t <= TypeAddKE7; t++ {
+		if !allows(p.Types(t), Transform{}) {
+			return Proposal{}, false
+		}
+	}
+	return Proposal{
+		Protocol: p.Protocol,
+		Transforms: slices.DeleteFunc(slices.Clone(p.Transforms), func(x Transform) bool {
+			return x.Type.IsAddKE()
+		}),
+	}, true
+}
+
+// hasAddKE says whether p names additional key exchanges, be it NONE.
+func (p Proposal) hasAddKE() bool {
+	return slices.ContainsFunc(p.Transforms, func(x Transform) bool { return x.Type.IsAddKE() })
 }
 
 // Suite turns a proposal that has at most one transform of each type, as a
@@ -138,7 +169,7 @@ func (s *Suite) slot(t TransformType) *Transform {
 		return &s.KE
 	case t == TypeESN:
 		return &s.ESN
-	case t >= TypeAddKE1 && t <= TypeAddKE7:
+	case t.IsAddKE():
 		return &s.AddKE[t-TypeAddKE1]
 	}
 	return nil
@@ -147,7 +178,7 @@ func (s *Suite) slot(t TransformType) *Transform {
 // complete says whether s has every type its protocol must have, and none that it
 // must not have (RFC 7296 §3.3.3; RFC 5282 §8 for the integrity beside an AEAD).
 func (s *Suite) complete() bool {
-	if s.Encr.ID == 0 || aead(s.Encr.ID) != (s.Integ.ID == IntegNone) {
+	if s.Encr.ID == 0 || aead(s.Encr.ID) != (s.Integ.ID == IntegNone) || !s.distinctKEs() {
 		return false
 	}
 	switch s.Protocol {
@@ -157,6 +188,30 @@ func (s *Suite) complete() bool {
 		return s.PRF == (Transform{})
 	}
 	return false
+}
+
+// AddKEs returns the additional key exchange methods in the order in which they are
+// done (RFC 9370 §2.2.2).
+func (s *Suite) AddKEs() []uint16 {
+	var methods []uint16
+	for _, x := range s.AddKE {
+		if x.ID != KENone {
+			methods = append(methods, x.ID)
+		}
+	}
+	return methods
+}
+
+// distinctKEs says whether no key exchange method is there twice, and no additional one
+// without a first one (RFC 9370 §2.2.2).
+func (s *Suite) distinctKEs() bool {
+	more := s.AddKEs()
+	for i, m := range more {
+		if m == s.KE.ID || slices.Contains(more[:i], m) {
+			return false
+		}
+	}
+	return len(more) == 0 || s.KE.ID != KENone
 }
 
 // hasUnknown says whether p has a transform type without place in a Suite; such a

@@ -48,15 +48,15 @@ func intersect(offered, first, second Proposal) (Suite, bool) {
 		return Suite{}, false
 	}
 	common := Suite{Protocol: first.Protocol}
-	for t := TypePRF; t <= TypeAddKE7; t++ {
-		if t == TypeInteg {
-			continue
-		}
+	for _, t := range []TransformType{TypePRF, TypeESN} {
 		x, ok := pick(first.Types(t), second.Types(t))
 		if !ok {
 			return Suite{}, false
 		}
 		*common.slot(t) = echo(offered, t, x)
+	}
+	if !pickKEs(&common, offered, first, second, TypeKE) {
+		return Suite{}, false
 	}
 	// The integrity algorithm depends on the encryption algorithm, so an offer that
 	// mixes AEADs and others is tried cipher by cipher.
@@ -78,6 +78,30 @@ func intersect(offered, first, second Proposal) (Suite, bool) {
 		}
 	}
 	return Suite{}, false
+}
+
+// pickKEs fills the key exchanges of s from type t on: each method once only (RFC 9370
+// §2.2.2), so that a choice may have to be taken back. The number of ways is bounded by
+// our own proposals: what only the peer has is no choice.
+func pickKEs(s *Suite, offered, first, second Proposal, t TransformType) bool {
+	next := t + 1
+	switch t {
+	case TypeKE:
+		next = TypeAddKE1
+	case TypeAddKE7 + 1:
+		return true
+	}
+	theirs := second.Types(t)
+	try := func(x Transform) bool {
+		*s.slot(t) = echo(offered, t, x)
+		return allows(theirs, x) && s.distinctKEs() && pickKEs(s, offered, first, second, next)
+	}
+	ours := first.Types(t)
+	if len(ours) == 0 && try(Transform{}) || slices.ContainsFunc(ours, try) {
+		return true
+	}
+	*s.slot(t) = Transform{}
+	return false
 }
 
 // commonInteg returns the first integrity algorithm of first that second allows too:

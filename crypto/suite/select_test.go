@@ -210,6 +210,65 @@ func TestSelectOptionalAdditionalKE(t *testing.T) {
 	}
 }
 
+// Each key exchange is done once: what was chosen first is taken back where a later type
+// has nothing else (RFC 9370 §2.2.2).
+func TestSelectDistinctKEs(t *testing.T) {
+	const base = "aes256gcm16-prfsha256-"
+	for _, tt := range []struct{ offer, accept, want string }{
+		{"x25519-ecp256-ke1_x25519-ke1_mlkem768", "x25519-ecp256-ke1_x25519-ke1_mlkem768", "x25519-ke1_mlkem768"},
+		{"x25519-ecp256-ke1_x25519", "x25519-ecp256-ke1_x25519", "ecp256-ke1_x25519"},
+		{"x25519-ke1_mlkem768-ke1_mlkem1024-ke2_mlkem768", "x25519-ke1_mlkem768-ke1_mlkem1024-ke2_mlkem768", "x25519-ke1_mlkem1024-ke2_mlkem768"},
+		{"x25519-ke1_mlkem768-ke1_none-ke2_mlkem768", "x25519-ke1_mlkem768-ke2_mlkem768-ke2_none", ""},
+		{"x25519-ke1_mlkem768-ke1_none-ke2_mlkem768", "x25519-ke1_mlkem768-ke1_none-ke2_mlkem768", "x25519-ke1_none-ke2_mlkem768"},
+		{"x25519-ecp256-ke1_x25519", "x25519-ke1_x25519-ke1_ecp256", ""},
+		{"x25519-ke1_mlkem768", "x25519-ke2_mlkem768", ""},
+		{"x25519-ke1_mlkem768-ke2_ecp256", "x25519-ke1_ecp256-ke2_mlkem768", ""},
+		{"x25519-ke1_mlkem768", "x25519", ""},
+		{"x25519", "x25519-ke1_mlkem768", ""},
+		{"x25519", "x25519-ke1_mlkem768-ke1_none", "x25519"},
+	} {
+		offer, accept := parse(t, ProtocolIKE, base+tt.offer), parse(t, ProtocolIKE, base+tt.accept)
+		for _, prefer := range []bool{false, true} {
+			got, err := Select(offer, accept, prefer)
+			switch {
+			case tt.want == "" && err == nil:
+				t.Errorf("%s with %s: chose %v", tt.offer, tt.accept, got.Suite)
+			case tt.want != "" && !prefer && (err != nil || got.Suite.String() != base+tt.want):
+				// A NONE that was not offered is not answered.
+				t.Errorf("%s with %s: chose %v, %v; want %s", tt.offer, tt.accept, got.Suite, err, tt.want)
+			case tt.want != "" && prefer && err != nil:
+				t.Errorf("%s with %s: %v", tt.offer, tt.accept, err)
+			}
+		}
+	}
+	twice := Suite{
+		Protocol: ProtocolIKE, Encr: Transform{TypeEncr, EncrAESGCM16, 256}, PRF: Transform{TypePRF, PRFHMACSHA256, 0},
+		KE: Transform{TypeKE, KEX25519, 0},
+	}
+	twice.AddKE[0], twice.AddKE[1] = Transform{TypeAddKE1, KEMLKEM768, 0}, Transform{TypeAddKE1 + 1, KEMLKEM768, 0}
+	if p := twice.Proposal(); twice.Narrows(p) {
+		t.Errorf("%v narrows itself", p)
+	}
+	if _, err := twice.Proposal().Suite(); err == nil {
+		t.Error("a proposal with one method twice became a suite")
+	}
+}
+
+func TestClassic(t *testing.T) {
+	for in, want := range map[string]string{
+		"x25519":                                "x25519",
+		"x25519-ke1_mlkem768":                   "",
+		"x25519-ke1_mlkem768-ke1_none":          "x25519",
+		"x25519-ke1_none-ke2_mlkem768":          "",
+		"x25519-ke1_none-ke2_none-ke2_mlkem768": "x25519",
+	} {
+		got, ok := parse(t, ProtocolIKE, "aes256-sha256-"+in)[0].Classic()
+		if ok != (want != "") || ok && got.String() != "aes256-sha256-"+want {
+			t.Errorf("%s: %v, %v", in, got, ok)
+		}
+	}
+}
+
 func TestNarrows(t *testing.T) {
 	offer := parse(t, ProtocolESP, "aes256gcm16-aes128gcm16-x25519-modpnone")[0]
 	suite := func(s string) Suite {
@@ -259,7 +318,7 @@ func TestKEsAndWithout(t *testing.T) {
 		t.Errorf("KEs (-want +got):\n%s", diff)
 	}
 	before := p.String()
-	if got := p.Without(TypeKE).String(); got != "aes256gcm16" {
+	if got := p.WithoutKE().String(); got != "aes256gcm16" {
 		t.Errorf("without key exchange: %s", got)
 	}
 	if p.String() != before {
@@ -296,16 +355,16 @@ func FuzzSelect(f *testing.F) {
 		return out
 	}
 	for _, r := range []Role{RolePeer, RoleDeviceGateway} {
-		f.Add(true, seed(DefaultIKE(r)), uint8(r))
-		f.Add(false, seed(DefaultESP(r)), uint8(r))
+		f.Add(true, seed(DefaultIKE(r, PostQuantumPrefer)), uint8(r))
+		f.Add(false, seed(DefaultESP(r, PostQuantumPrefer)), uint8(r))
 	}
 	for _, s := range []string{"aes128-sha1-modp1024", "aes256-sha256-modp2048"} {
 		f.Add(true, seed(parse(f, ProtocolIKE, s)), uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, ike bool, data []byte, role uint8) {
-		proto, accept := ProtocolESP, DefaultESP(Role(role%2))
+		proto, accept := ProtocolESP, DefaultESP(Role(role%2), PostQuantumPrefer)
 		if ike {
-			proto, accept = ProtocolIKE, DefaultIKE(Role(role%2))
+			proto, accept = ProtocolIKE, DefaultIKE(Role(role%2), PostQuantumPrefer)
 		}
 		offered := fuzzProposals(proto, data)
 		for _, prefer := range []bool{false, true} {

@@ -30,6 +30,9 @@ const (
 	TypeAddKE7 TransformType = 12
 )
 
+// IsAddKE tells whether t is one of the seven additional key exchanges.
+func (t TransformType) IsAddKE() bool { return t >= TypeAddKE1 && t <= TypeAddKE7 }
+
 // Encryption algorithms, transform type 1.
 const (
 	Encr3DES             uint16 = 3
