@@ -92,7 +92,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	if len(c.Pool) > 0 && len(c.Remote) == 0 {
 		role = suite.RoleDeviceGateway
 	}
-	c.IKE = f.proposals(suite.ProtocolIKE, c.Proposals, suite.DefaultIKE(role), join(path, "proposals"))
+	c.IKE = f.proposals(suite.ProtocolIKE, c.Proposals, suite.DefaultIKE(role, suite.PostQuantumPrefer), join(path, "proposals"))
 	if len(c.Children) == 0 && !f.has(join(path, "child")) {
 		c.Children = map[string]*Child{"net": {}}
 	}
@@ -226,7 +226,7 @@ func (f *faults) child(all *Config, c *Connection, child *Child, path string, ro
 	fillZero(reflect.ValueOf(child).Elem())
 	f.inRanges(reflect.ValueOf(child).Elem(), path)
 	f.keep(child.Keep, join(path, "keep"))
-	child.ESP = f.proposals(suite.ProtocolESP, child.Proposals, suite.DefaultESP(role), join(path, "proposals"))
+	child.ESP = f.proposals(suite.ProtocolESP, child.Proposals, suite.DefaultESP(role, suite.PostQuantumPrefer), join(path, "proposals"))
 
 	if len(child.Local) == 0 {
 		var ipv4, ipv6 bool

@@ -157,6 +157,23 @@ func mismatchTable(offered, accepted []suite.Proposal) string {
 	return (&suite.MismatchError{Offered: offered, Accepted: accepted}).Table()
 }
 
+func errNoIntermediate() *Error {
+	return &Error{
+		Code: CodeNoProposal, What: "the peer chose an additional key exchange and knows no IKE_INTERMEDIATE",
+		Why:  "the notify INTERMEDIATE_EXCHANGE_SUPPORTED (RFC 9242) is missing in its answer",
+		Hint: "report it to whoever made the peer, or somebody tampers with the messages",
+	}
+}
+
+func errIntermediateRefused(s *ikeSA, n *message.Notify) *Error {
+	return &Error{
+		Code: CodeRefused, Notify: n.Notify, Remote: true,
+		What: fmt.Sprintf("%v refuses the additional key exchange: %v", s.path.Remote, n.Notify),
+		Why:  fmt.Sprintf("it chose %v and answered IKE_INTERMEDIATE with this error", s.suite),
+		Hint: "see what the peer logs; without additional key exchanges (post_quantum = \"off\") it may go",
+	}
+}
+
 func errNoConnection(p Path) *Error {
 	return &Error{
 		Code: CodeIdentity, Notify: message.NoProposalChosen,

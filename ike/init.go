@@ -13,13 +13,16 @@ import (
 
 // initExtras is the payloads of IKE_SA_INIT behind SA, KE and Nonce that announce
 // what we can do.
-func initExtras(spii, spir message.SPI, p Path, fragment, hashes bool) []message.Payload {
+func initExtras(spii, spir message.SPI, p Path, fragment, hashes, intermediate bool) []message.Payload {
 	ps := natDetection(spii, spir, p)
 	if fragment {
 		ps = append(ps, notify(message.FragmentationSupported))
 	}
 	if hashes {
 		ps = append(ps, notifyData(message.SignatureHashAlgorithms, signatureHashes()))
+	}
+	if intermediate {
+		ps = append(ps, notify(message.IntermediateExchangeSupported))
 	}
 	return ps
 }
@@ -59,8 +62,8 @@ func (s *ikeSA) keyed(shared []byte) error {
 	if s.prf, err = suite.NewPRF(s.suite.PRF); err != nil {
 		return err
 	}
-	seed := SKEYSEED(s.prf, s.ni, s.nr, shared)
-	return s.setKeys(seed)
+	s.moreKEs = s.suite.AddKEs()
+	return s.setKeys(SKEYSEED(s.prf, s.ni, s.nr, shared))
 }
 
 // setKeys derives the keys from a seed and makes the ciphers.

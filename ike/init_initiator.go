@@ -83,7 +83,7 @@ func (t *initTask) send(s *ikeSA) {
 		&message.KE{Method: t.pair.Method(), Data: t.pair.Public()},
 		&message.Nonce{Data: s.ni},
 	)
-	ps = append(ps, initExtras(s.spii, 0, s.path, s.conn.FragmentSize >= 0, true)...)
+	ps = append(ps, initExtras(s.spii, 0, s.path, s.conn.FragmentSize >= 0, true, s.conn.offersAddKE())...)
 	m := message.Message{Header: s.header(message.IKESAInit, 0, 0), Payloads: ps}
 	s.realI = m.Append(nil)
 	if s.realI == nil {
@@ -234,6 +234,10 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 		t.suspect(s, errNoNATT())
 		return
 	}
+	if len(got.AddKEs()) > 0 && message.FindNotify(ps, message.IntermediateExchangeSupported) == nil {
+		t.suspect(s, errNoIntermediate())
+		return
+	}
 	t.waiting = true
 	s.set(dueInitError, time.Time{}) // this is the better answer
 	s.finish(t.pair, ke.Data, func(shared []byte, err error) {
@@ -253,7 +257,7 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 		s.set(dueInitError, time.Time{})
 		s.path = s.encapPath
 		s.stageDone(StageInit)
-		s.enqueue(&authTask{})
+		s.goOn()
 		s.done()
 	})
 }

@@ -71,7 +71,7 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 		e.answerStateless(&o, notify(message.NoProposalChosen))
 		return
 	}
-	conn, choice, err := chooseIKE(o.sa, o.ke.Method, candidates)
+	conn, choice, err := o.choose(candidates)
 	if err != nil {
 		e.refuse(p, DropNoProposal, errRefusedProposal(err))
 		e.answerStateless(&o, notify(message.NoProposalChosen))
@@ -190,23 +190,40 @@ func (e *Engine) candidatesFor(p Path) []*Connection {
 	return out
 }
 
-// chooseIKE picks the first candidate that accepts one of the offered proposals. What
+// choose picks the first candidate that accepts one of the offered proposals. What
 // can be had with the group of the KE payload goes first: it saves a round trip, and
 // some initiators, Windows among them, never try another group. The error tells what all
 // of them would have accepted.
-func chooseIKE(sa *message.SA, group uint16, candidates []*Connection) (*Connection, suite.Choice, error) {
+func (o *initOffer) choose(candidates []*Connection) (*Connection, suite.Choice, error) {
 	// RFC 7296 §3.3.1: in the first exchange a proposal has no SPI.
-	offered := plainProposals(sa, func(p message.Proposal) bool { return len(p.SPI) == 0 })
+	offered := plainProposals(o.sa, func(p message.Proposal) bool { return len(p.SPI) == 0 })
+	// RFC 9370 §2.2.1: without IKE_INTERMEDIATE there are no additional key exchanges.
+	intermediate := message.FindNotify(o.ps, message.IntermediateExchangeSupported) != nil
 	var accepted []suite.Proposal
 	for _, c := range candidates {
 		supported := supportedKEs(c.Proposals)
-		choice, err := suite.Select(offered, slices.Concat(onlyGroup(supported, group), supported), false)
+		if !intermediate {
+			supported = classic(supported)
+		}
+		choice, err := suite.Select(offered, slices.Concat(onlyGroup(supported, o.ke.Method), supported), false)
 		if err == nil {
 			return c, choice, nil
 		}
 		accepted = append(accepted, c.Proposals...)
 	}
 	return nil, suite.Choice{}, &suite.MismatchError{Offered: offered, Accepted: accepted}
+}
+
+// classic is what is left of proposals for a peer that knows no additional key
+// exchanges.
+func classic(proposals []suite.Proposal) []suite.Proposal {
+	var out []suite.Proposal
+	for _, p := range proposals {
+		if q, ok := p.Classic(); ok {
+			out = append(out, q)
+		}
+	}
+	return out
 }
 
 // supportedKEs leaves out of proposals the key exchange methods that we cannot do.
@@ -269,7 +286,7 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 		&message.KE{Method: s.suite.KE.ID, Data: public},
 		&message.Nonce{Data: s.nr},
 	}
-	ps = append(ps, initExtras(s.spii, s.spir, s.serving.path, s.supports(extFragmentation), s.supports(extSignatureHashes))...)
+	ps = append(ps, initExtras(s.spii, s.spir, s.serving.path, s.supports(extFragmentation), s.supports(extSignatureHashes), s.supports(extIntermediate))...)
 	ps = append(ps, certReqs(s.candidates)...)
 	if slices.ContainsFunc(s.candidates, func(c *Connection) bool { return c.Remote.Next != nil }) {
 		ps = append(ps, notify(message.MultipleAuthSupported))

@@ -63,7 +63,11 @@ func (s *ikeSA) protected(p Path, h message.Header, raw []byte) {
 			return
 		}
 	}
-	_, enc, text, err := message.Open(raw, s.open)
+	open := s.open
+	if repeated {
+		open = s.replyOpen // IKE_INTERMEDIATE changes the keys
+	}
+	_, enc, text, err := message.Open(raw, open)
 	if enc == nil {
 		switch {
 		case errors.Is(err, message.ErrICV):
@@ -94,6 +98,9 @@ func (s *ikeSA) protected(p Path, h message.Header, raw []byte) {
 		if !whole {
 			return
 		}
+		if h.Exchange == message.IKEIntermediate {
+			s.received = message.Plain(h, first, chain)
+		}
 		ps, err = message.ParsePayloads(first, chain)
 	}
 	if err == nil {
@@ -113,6 +120,9 @@ func (s *ikeSA) expects(h message.Header) bool {
 	}
 	switch s.state {
 	case stateConnecting:
+		if s.intermediate() {
+			return !s.initiator && h.Exchange == message.IKEIntermediate
+		}
 		// Between the rounds of IKE_AUTH an initiator may give up.
 		return !s.initiator && (h.Exchange == message.IKEAuth || h.Exchange == message.Informational && s.auth != nil)
 	case stateEstablished, stateDeleting:
@@ -156,6 +166,8 @@ func (s *ikeSA) takeRequest(p Path, h message.Header, ps []message.Payload, err 
 		return
 	}
 	switch h.Exchange {
+	case message.IKEIntermediate:
+		s.intermediateRequest(ps)
 	case message.IKEAuth:
 		s.authRequest(ps)
 	case message.CreateChildSA:

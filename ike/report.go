@@ -15,9 +15,10 @@ type Happening interface{ happening() }
 type Stage string
 
 const (
-	StageInit  Stage = "IKE_SA_INIT"
-	StageAuth  Stage = "IKE_AUTH"
-	StageChild Stage = "child"
+	StageInit         Stage = "IKE_SA_INIT"
+	StageIntermediate Stage = "IKE_INTERMEDIATE" // only with additional key exchanges
+	StageAuth         Stage = "IKE_AUTH"
+	StageChild        Stage = "child"
 )
 
 type (

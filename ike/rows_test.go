@@ -44,7 +44,7 @@ func authPayloads(t testing.TB, a *host) []message.Payload {
 	if !ok {
 		t.Fatal("not in IKE_AUTH")
 	}
-	octets := SignedOctets(s.prf, s.realI, s.nr, s.keys.Pi, task.id.Body())
+	octets := s.signedOctets(true, task.id)
 	return task.payloads(s, []message.Payload{&message.Auth{Method: message.AuthPSK, Data: PSKAuth(s.prf, s.conn.Local.PSK, octets)}})
 }
 

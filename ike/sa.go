@@ -81,7 +81,10 @@ type ikeSA struct {
 	seal, open   suite.Cipher
 	iv           uint64
 	ni, nr       []byte
-	realI, realR []byte // the messages; nil once AUTH was verified
+	realI, realR []byte   // the messages; nil once AUTH was verified
+	moreKEs      []uint16 // additional key exchanges that are still to be done
+	intAuth      IntAuth
+	received     []byte // the last IKE_INTERMEDIATE of the peer, without encryption
 	exts         extension
 	conds        condition
 	peerHashes   []pki.HashID
@@ -196,6 +199,7 @@ func (s *ikeSA) establish() {
 	s.state = stateEstablished
 	s.since = s.e.now
 	s.realI, s.realR, s.candidates, s.caHashes, s.auth = nil, nil, nil, nil, nil
+	s.intAuth, s.received = IntAuth{}, nil
 	s.e.gate.release(&s.place)
 	s.heardNow()
 	s.armKeepalive()

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
 
@@ -13,9 +14,10 @@ type window struct {
 	nextID  uint32   // of our next request
 	pending *request // ours, not answered yet
 
-	expectID      uint32    // of the peer's next request
-	serving       *exchange // the peer's request of that ID, while it is worked on
-	reply         [][]byte  // to the request before that
+	expectID      uint32       // of the peer's next request
+	serving       *exchange    // the peer's request of that ID, while it is worked on
+	reply         [][]byte     // to the request before that
+	replyOpen     suite.Cipher // which opens that request
 	replyExchange message.ExchangeType
 
 	requests, responses message.Reassembly // the peer's
@@ -127,7 +129,7 @@ func (s *ikeSA) respondWith(grams [][]byte) {
 	x := s.serving
 	s.serving = nil
 	s.expectID = x.id + 1
-	s.reply, s.replyExchange = grams, x.kind
+	s.reply, s.replyExchange, s.replyOpen = grams, x.kind, s.open
 	s.send(x.path, grams)
 }
 

@@ -164,7 +164,7 @@ func TestDefaultESPOfFirstChild(t *testing.T) {
 		}
 	}
 	for _, p := range DefaultESP(RolePeer, PostQuantumPrefer) {
-		if q := p.WithoutKE(); q.KEs() != nil || q.hasAddKE() {
+		if q := p.WithoutKE(); q.KEs() != nil || q.HasAddKE() {
 			t.Errorf("key exchanges in %v", q)
 		}
 	}

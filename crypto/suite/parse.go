@@ -174,7 +174,7 @@ func finish(p Proposal) (Proposal, []string) {
 		p = p.Without(TypeInteg)
 	}
 	switch {
-	case len(p.KEs()) == 0 && p.hasAddKE():
+	case len(p.KEs()) == 0 && p.HasAddKE():
 		fault("additional key exchanges go beside a first one, e.g. x25519-ke1_mlkem768")
 	case len(faults) == 0:
 		if _, ok := intersect(p, p, p); !ok {

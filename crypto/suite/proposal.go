@@ -66,8 +66,8 @@ func (p Proposal) Classic() (classic Proposal, ok bool) {
 	}, true
 }
 
-// hasAddKE says whether p names additional key exchanges, be it NONE.
-func (p Proposal) hasAddKE() bool {
+// HasAddKE says whether p names additional key exchanges, be it NONE.
+func (p Proposal) HasAddKE() bool {
 	return slices.ContainsFunc(p.Transforms, func(x Transform) bool { return x.Type.IsAddKE() })
 }
 
@@ -192,7 +192,7 @@ func (s *Suite) complete() bool {
 
 // AddKEs returns the additional key exchange methods in the order in which they are
 // done (RFC 9370 §2.2.2).
-func (s *Suite) AddKEs() []uint16 {
+func (s Suite) AddKEs() []uint16 {
 	var methods []uint16
 	for _, x := range s.AddKE {
 		if x.ID != KENone {

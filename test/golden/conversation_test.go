@@ -235,7 +235,7 @@ func (c *conversation) auth(sa *ikeSA, dir bool, auth *message.Auth) {
 		real, nonce, skP = sa.response.raw, sa.ni, sa.keys.Pr
 	}
 	id := sa.id[dir].Body()
-	octets := ike.SignedOctets(sa.prf, real, nonce, skP, id)
+	octets := ike.SignedOctets(sa.prf, real, nonce, skP, id, ike.IntAuth{})
 	c.log.verify(labelIDx, id)
 	c.log.verify(labelSKp, skP)
 	c.log.verify(labelOctets, octets)
