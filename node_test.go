@@ -360,7 +360,7 @@ func TestDemo(t *testing.T) {
 	for _, s := range report.Stages {
 		stages = append(stages, s.Stage)
 	}
-	if got := strings.Join(stages, ", "); got != "resolve, IKE_SA_INIT, IKE_AUTH, child, first packet" {
+	if got := strings.Join(stages, ", "); got != "resolve, IKE_SA_INIT, IKE_INTERMEDIATE, IKE_AUTH, child, first packet" {
 		t.Errorf("stages: %s", got)
 	}
 	for _, name := range []string{file, filepath.Join(filepath.Dir(file), "esp_sa"), filepath.Join(filepath.Dir(file), "ikev2_decryption_table")} {

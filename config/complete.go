@@ -92,7 +92,13 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	if len(c.Pool) > 0 && len(c.Remote) == 0 {
 		role = suite.RoleDeviceGateway
 	}
-	c.IKE = f.proposals(suite.ProtocolIKE, c.Proposals, suite.DefaultIKE(role, suite.PostQuantumPrefer), join(path, "proposals"))
+	pq := f.postQuantum(c.PostQuantum, join(path, "post_quantum"))
+	c.IKE = f.proposals(suite.ProtocolIKE, c.Proposals, suite.DefaultIKE(role, pq), join(path, "proposals"))
+	for _, p := range c.IKE {
+		if pq == suite.PostQuantumRequire && !p.PostQuantum() {
+			f.add(join(path, "proposals"), fmt.Sprintf("%q can do without ML-KEM, and post_quantum is \"require\"", p), "append -ke1_mlkem768 to it")
+		}
+	}
 	if len(c.Children) == 0 && !f.has(join(path, "child")) {
 		c.Children = map[string]*Child{"net": {}}
 	}
@@ -104,7 +110,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 		}
 		child.Name = name
 		f.name(p, name)
-		f.child(all, c, child, p, role)
+		f.child(all, c, child, p, role, pq)
 	}
 	f.routes(c, path)
 }
@@ -222,11 +228,11 @@ func (c *Connection) families() (ipv4, ipv6 bool) {
 	return slices.Contains(c.Request, "ipv4"), slices.Contains(c.Request, "ipv6")
 }
 
-func (f *faults) child(all *Config, c *Connection, child *Child, path string, role suite.Role) {
+func (f *faults) child(all *Config, c *Connection, child *Child, path string, role suite.Role, pq suite.PostQuantum) {
 	fillZero(reflect.ValueOf(child).Elem())
 	f.inRanges(reflect.ValueOf(child).Elem(), path)
 	f.keep(child.Keep, join(path, "keep"))
-	child.ESP = f.proposals(suite.ProtocolESP, child.Proposals, suite.DefaultESP(role, suite.PostQuantumPrefer), join(path, "proposals"))
+	child.ESP = f.proposals(suite.ProtocolESP, child.Proposals, suite.DefaultESP(role, pq), join(path, "proposals"))
 
 	if len(child.Local) == 0 {
 		var ipv4, ipv6 bool
@@ -331,6 +337,22 @@ func (f *faults) proposals(protocol suite.Protocol, list []string, defaults []su
 		f.fault(path, err)
 	}
 	return all
+}
+
+// postQuantum is the word for package suite.
+func (f *faults) postQuantum(p PostQuantum, key string) suite.PostQuantum {
+	switch p {
+	case PostQuantumPrefer, "":
+		return suite.PostQuantumPrefer
+	case PostQuantumRequire:
+		return suite.PostQuantumRequire
+	case PostQuantumOff:
+		return suite.PostQuantumOff
+	}
+	if !f.has(key) {
+		f.add(key, fmt.Sprintf("unknown word %q", p), `"prefer", "require" or "off"`)
+	}
+	return suite.PostQuantumPrefer
 }
 
 // conflicts finds connections that a peer which comes to us cannot tell apart: where

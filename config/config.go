@@ -75,6 +75,12 @@ type Connection struct {
 	LocalPort uint16 `toml:"local_port"`
 	// Proposals of IKE in strongSwan's keywords; "default" stands for the defaults.
 	Proposals []string `toml:"proposals" default:"[\"default\"]"`
+	// PostQuantum says what is done against who records the traffic today and has a quantum
+	// computer later: "prefer" makes "default" in Proposals offer an ML-KEM key exchange
+	// beside the first one (RFC 9370), and the same without for peers that do not know it;
+	// "require" has no IKE SA without; "off" does not offer it. "require" holds for
+	// Proposals that are written out too.
+	PostQuantum PostQuantum `toml:"post_quantum" default:"prefer"`
 	// Local is how we prove who we are.
 	Local Auth `toml:"local"`
 	// Peer is how the peer must prove who it is.
@@ -180,6 +186,15 @@ const (
 	KeepUp       Keep = "up"        // always
 	KeepOnDemand Keep = "on-demand" // from the first packet on
 	KeepManual   Keep = "manual"    // by command
+)
+
+// PostQuantum is what is done against quantum computers.
+type PostQuantum string
+
+const (
+	PostQuantumPrefer  PostQuantum = "prefer"
+	PostQuantumRequire PostQuantum = "require"
+	PostQuantumOff     PostQuantum = "off"
 )
 
 // Selector is a traffic selector as the file has it; the fields are those of

@@ -56,6 +56,8 @@ func TestFaults(t *testing.T) {
 		"long socket path":        {"[node]\ncontrol = \"/" + strings.Repeat("x", 120) + "\"\n", "node.control", "a socket's may have 103"},
 		"duration":                {conn(`liveness = "soon"`), "connection.branch.liveness", "expected a duration"},
 		"negative duration":       {conn(`liveness = "-3s"`), "connection.branch.liveness", "expected a duration"},
+		"post-quantum word":       {conn(`post_quantum = "yes"`), "connection.branch.post_quantum", "unknown word"},
+		"post-quantum or not":     {conn("post_quantum = \"require\"\nproposals = [\"default\", \"aes256-sha256-x25519\"]"), "connection.branch.proposals", "can do without ML-KEM"},
 		"prefix":                  {conn(`from = ["x"]`), "connection.branch.from[0]", "expected a prefix"},
 		"prefix with host bits":   {conn(`from = ["192.0.2.1/24"]`), "connection.branch.from[0]", "write 192.0.2.0/24"},
 		"remote is a prefix":      {only(`remote = ["192.0.2.0/24"]`), "connection.branch.remote[0]", "write it as from"},

@@ -56,7 +56,7 @@ func TestDefaults(t *testing.T) {
 	if conn.Name != "branch" || conn.Liveness != Duration(30*time.Second) || conn.Keepalive != Duration(20*time.Second) || !conn.Routes.Selectors {
 		t.Errorf("connection: %+v", conn)
 	}
-	if got, want := len(conn.IKE), len(suite.DefaultIKE(suite.RolePeer)); got != want {
+	if got, want := len(conn.IKE), len(suite.DefaultIKE(suite.RolePeer, suite.PostQuantumPrefer)); got != want {
 		t.Errorf("%d IKE proposals, want the %d of a peer", got, want)
 	}
 	child := conn.Children["lan"]
@@ -161,7 +161,7 @@ addresses = ["10.9.0.0/24", "10.10.0.5-10.10.0.9"]
 	if net == nil || len(net.LocalTS) != 1 || !net.LocalTS[0].isEverything() || !net.RemoteIsDyn {
 		t.Errorf("the gateway's default child: %+v", net)
 	}
-	if got, want := len(gate.IKE), len(suite.DefaultIKE(suite.RoleDeviceGateway)); got != want {
+	if got, want := len(gate.IKE), len(suite.DefaultIKE(suite.RoleDeviceGateway, suite.PostQuantumPrefer)); got != want {
 		t.Errorf("%d IKE proposals, want the %d of a gateway for devices", got, want)
 	}
 	p := c.Pools["v4"]
@@ -276,5 +276,22 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	}
 	if err := os.Chmod(path, mode); err != nil { // whatever the umask is
 		t.Fatal(err)
+	}
+}
+
+func TestPostQuantum(t *testing.T) {
+	for word, want := range map[string]suite.PostQuantum{
+		`post_quantum = "prefer"`:  suite.PostQuantumPrefer,
+		`post_quantum = "require"`: suite.PostQuantumRequire,
+		`post_quantum = "off"`:     suite.PostQuantumOff,
+		"":                         suite.PostQuantumPrefer,
+	} {
+		conn := mustParse(t, strings.Replace(siteToSite, "remote = [", word+"\nremote = [", 1)).Connections["branch"]
+		if diff := cmp.Diff(suite.DefaultIKE(suite.RolePeer, want), conn.IKE); diff != "" {
+			t.Errorf("%s: IKE (-want +got):\n%s", word, diff)
+		}
+		if diff := cmp.Diff(suite.DefaultESP(suite.RolePeer, want), conn.Children["lan"].ESP); diff != "" {
+			t.Errorf("%s: ESP (-want +got):\n%s", word, diff)
+		}
 	}
 }

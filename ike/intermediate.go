@@ -9,8 +9,8 @@ import (
 	"martlet/ike/message"
 )
 
-// Additional key exchanges (RFC 9370) while an IKE SA is set up: each takes one
-// IKE_INTERMEDIATE (RFC 9242) between IKE_SA_INIT and IKE_AUTH. It is encrypted, so it
+// Additional key exchanges (RFC 9370 §2.2.2) while an IKE SA is set up: each takes one
+// IKE_INTERMEDIATE (RFC 9242 §3) between IKE_SA_INIT and IKE_AUTH. It is encrypted, so it
 // may go in fragments as IKE_SA_INIT may not, and AUTH covers it.
 
 // IntAuth is what the IKE_INTERMEDIATE exchanges add to what AUTH covers

@@ -123,10 +123,10 @@ func TestFollow(t *testing.T) {
 		err     error
 		text    string
 	}{
-		"until the end":    {0, events{stage, childUp}, nil, nil, nil, "  IKE_AUTH     12.3ms\n  child net: x === y\n" + up},
+		"until the end":    {0, events{stage, childUp}, nil, nil, nil, "  IKE_AUTH         12.3ms\n  child net: x === y\n" + up},
 		"does not answer":  {12 * time.Second, nil, gone, nil, gone, "  no answer for 5s; asking again\n"},
-		"does not connect": {0, events{stage, dead}, gone, nil, gone, "  IKE_AUTH     12.3ms\n"},
-		"next address":     {0, events{dead, stage}, nil, nil, nil, "  IKE_AUTH     12.3ms\n" + up},
+		"does not connect": {0, events{stage, dead}, gone, nil, gone, "  IKE_AUTH         12.3ms\n"},
+		"next address":     {0, events{dead, stage}, nil, nil, nil, "  IKE_AUTH         12.3ms\n" + up},
 		"dies":             {0, events{established}, nil, events{dead, stage}, gone, up},
 		"dies at once":     {0, events{established, childUp, dead}, nil, nil, gone, "  child net: x === y\n"},
 		"child fails":      {0, events{established, childFailed}, nil, nil, nil, "  child net failed: no\n" + up},

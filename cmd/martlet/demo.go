@@ -95,7 +95,7 @@ func printDemo(w io.Writer, r *martlet.DemoReport) {
 		fmt.Fprintln(w, "stages")
 	}
 	for _, s := range r.Stages {
-		fmt.Fprintf(w, "  %-14s %s\n", s.Stage, took(s.Took))
+		fmt.Fprintf(w, "  %-16s %s\n", s.Stage, took(s.Took))
 	}
 	if r.Client.Suite != "" {
 		printTunnel(w, r)

@@ -185,7 +185,7 @@ func (f *follower) take(ev martlet.Event) {
 	}
 	switch ev.Kind {
 	case martlet.EventStage:
-		fmt.Fprintf(f.w, "  %-12s %s\n", ev.Stage, took(ev.Took))
+		fmt.Fprintf(f.w, "  %-16s %s\n", ev.Stage, took(ev.Took))
 	case martlet.EventEstablished:
 		f.established = true
 	case martlet.EventWarning: // stands in the log

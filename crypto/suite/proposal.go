@@ -71,6 +71,19 @@ func (p Proposal) HasAddKE() bool {
 	return slices.ContainsFunc(p.Transforms, func(x Transform) bool { return x.Type.IsAddKE() })
 }
 
+// PostQuantum says whether every choice within p has an ML-KEM key exchange.
+func (p Proposal) PostQuantum() bool {
+	for t := TypeKE; t <= TypeAddKE7; t++ {
+		of := p.Types(t)
+		if (t == TypeKE || t.IsAddKE()) && len(of) > 0 && !slices.ContainsFunc(of, func(x Transform) bool {
+			return x.ID != KEMLKEM768 && x.ID != KEMLKEM1024
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
 // Suite turns a proposal that has at most one transform of each type, as a
 // responder answers, into a Suite. A proposal that leaves a choice, has a type that
 // is not known, or misses what its protocol must have, is an error.

@@ -262,7 +262,11 @@ func TestClassic(t *testing.T) {
 		"x25519-ke1_none-ke2_mlkem768":          "",
 		"x25519-ke1_none-ke2_none-ke2_mlkem768": "x25519",
 	} {
-		got, ok := parse(t, ProtocolIKE, "aes256-sha256-"+in)[0].Classic()
+		p := parse(t, ProtocolIKE, "aes256-sha256-"+in)[0]
+		got, ok := p.Classic()
+		if p.PostQuantum() == ok { // none of these goes beside another additional exchange
+			t.Errorf("%s: PostQuantum is %v", in, p.PostQuantum())
+		}
 		if ok != (want != "") || ok && got.String() != "aes256-sha256-"+want {
 			t.Errorf("%s: %v, %v", in, got, ok)
 		}
