@@ -257,7 +257,7 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 		s.set(dueInitError, time.Time{})
 		s.path = s.encapPath
 		s.stageDone(StageInit)
-		s.goOn()
+		s.setupNext()
 		s.done()
 	})
 }

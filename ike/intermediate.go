@@ -114,14 +114,14 @@ func (t *intermediateTask) response(s *ikeSA, ps []message.Payload) {
 			s.close("no keys", errInternal(err.Error()))
 			return
 		}
-		s.goOn()
+		s.setupNext()
 		s.done()
 	})
 }
 
-// goOn queues what comes next when an SA is being set up: the next additional key
+// setupNext queues what comes next when an SA is being set up: the next additional key
 // exchange, or IKE_AUTH.
-func (s *ikeSA) goOn() {
+func (s *ikeSA) setupNext() {
 	if s.intermediate() {
 		s.enqueue(&intermediateTask{})
 		return
