@@ -15,6 +15,8 @@ type authTask struct {
 	round *Local      // under way
 	id    *message.ID // ours in this round
 	idr   *message.ID // the gateway's; nil before its first answer
+	// proven: the gateway's AUTH was verified.
+	proven bool
 }
 
 func (*authTask) priority() priority { return prioSetup }
@@ -29,7 +31,7 @@ func (t *authTask) start(s *ikeSA) {
 	t.prove(s)
 }
 
-// prove begins a round.
+// prove begins a round. One of EAP begins without AUTH (RFC 7296 §2.16).
 func (t *authTask) prove(s *ikeSA) {
 	p, err := proofOf(s.conn, t.round)
 	if err == nil {
@@ -44,6 +46,9 @@ func (t *authTask) prove(s *ikeSA) {
 		return
 	}
 	t.id = idPayload(false, s.local)
+	if t.round.Method == AuthEAP {
+		s.converse()
+	}
 	p.prove(s, s.signedOctets(true, t.id), func(auth []message.Payload, err *Error) {
 		if err != nil {
 			t.giveUp(s, err)
@@ -90,8 +95,11 @@ func (t *authTask) payloads(s *ikeSA, auth []message.Payload) []message.Payload 
 }
 
 // proof appends CERT and AUTH, with others between them, and says whether
-// another round follows.
+// another round follows. Before EAP there is no AUTH.
 func (t *authTask) proof(ps, auth []message.Payload, between ...message.Payload) []message.Payload {
+	if len(auth) == 0 {
+		return append(ps, between...)
+	}
 	ps = append(ps, auth[:len(auth)-1]...)
 	ps = append(ps, between...)
 	ps = append(ps, auth[len(auth)-1])
@@ -139,59 +147,79 @@ func (t *authTask) expired(s *ikeSA) {
 
 func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 	auth, _ := message.Find[*message.Auth](ps)
-	if n := message.FindError(ps); n != nil && auth == nil && (t.idr == nil || t.round.Next != nil || fatalNotify(n.Notify)) {
+	packet, isEAP := message.Find[*message.EAP](ps)
+	first, last := t.idr == nil, t.round.Next == nil && (s.eap == nil || s.eap.over)
+	if n := message.FindError(ps); n != nil && auth == nil && !isEAP && (first || !last || s.eap != nil || fatalNotify(n.Notify)) {
 		err := errAuthRefused(s, n)
 		s.close(err.What, err)
 		return
 	}
-	if t.idr != nil {
-		t.goOn(s, ps, false)
-		return
+	var err *Error
+	if first {
+		err = t.gateway(s, auth, ps)
 	}
-	refuse := func(err *Error) {
-		// RFC 7296 §2.21.2: the responder believes that the SA stands.
-		s.abandon(err, notify(message.AuthenticationFailed))
+	switch {
+	case err != nil:
+	case isEAP != (s.eap != nil && !s.eap.over):
+		err = errAuthIncomplete(isEAP)
+	case s.eap != nil && s.eap.over:
+		err = t.eapProven(s, auth)
 	}
-	if err := t.gateway(s, auth, ps); err != nil {
-		refuse(err)
+	if err != nil {
+		t.refuse(s, err)
 		return
 	}
 	s.vouch(func(err *Error) {
 		if err != nil {
-			refuse(err)
+			t.refuse(s, err)
 			return
 		}
-		t.goOn(s, ps, true)
+		s.readAuthAnswers(ps, first, last)
+		switch {
+		case isEAP:
+			t.eapPacket(s, packet.Data)
+		case !last:
+			t.round = t.round.Next
+			t.prove(s)
+		default:
+			s.lease = readConfig(s.conn, findConfig(ps, message.ConfigReply))
+			s.establish()
+			t.firstChild(s, ps)
+		}
 	})
 }
 
-// goOn takes an answer of a gateway that has proven who it is: to the next round, or to
-// the child.
-func (t *authTask) goOn(s *ikeSA, ps []message.Payload, first bool) {
-	last := t.round.Next == nil
-	s.readAuthAnswers(ps, first, last)
-	if !last {
-		t.round = t.round.Next
-		t.prove(s)
-		return
-	}
-	s.lease = readConfig(s.conn, findConfig(ps, message.ConfigReply))
-	s.establish()
-	t.firstChild(s, ps)
-}
+// refuse ends an SA whose gateway did not prove who it is. RFC 7296 §2.21.2: the responder
+// believes that the SA stands.
+func (*authTask) refuse(s *ikeSA, err *Error) { s.abandon(err, notify(message.AuthenticationFailed)) }
 
-// gateway verifies who the gateway is.
+// gateway verifies who the gateway is, or notes that EAP has to prove it.
 func (t *authTask) gateway(s *ikeSA, auth *message.Auth, ps []message.Payload) *Error {
 	idr := message.FindID(ps, true)
-	if _, eap := message.Find[*message.EAP](ps); eap || auth == nil || idr == nil {
-		return errAuthIncomplete(eap)
+	if idr == nil {
+		return errAuthIncomplete(false)
 	}
 	t.idr, s.remote = idr, identityOf(idr)
-	check, err := checkerOf(&s.conn.Remote)
-	if err != nil {
-		return err
+	remote := &s.conn.Remote
+	if s.eap != nil && (auth == nil || remote.Method == AuthEAP) {
+		switch {
+		case !s.conn.EAPOnly:
+			return errEAPOnlyForbidden()
+		case !remote.ID.Match(s.remote):
+			return errIdentity(s, s.remote, remote.ID)
+		}
+		return nil
 	}
-	return check.check(s, &s.conn.Remote, &peerProof{
-		id: s.remote, auth: auth, ps: ps, strict: s.conn.StrictSignatures, octets: s.signedOctets(false, idr),
-	})
+	if auth == nil {
+		_, eap := message.Find[*message.EAP](ps)
+		return errAuthIncomplete(eap)
+	}
+	check, err := checkerOf(remote)
+	if err == nil {
+		err = check.check(s, remote, &peerProof{
+			id: s.remote, auth: auth, ps: ps, strict: s.conn.StrictSignatures, octets: s.signedOctets(false, idr),
+		})
+	}
+	t.proven = err == nil
+	return err
 }

@@ -17,6 +17,9 @@ func (s *ikeSA) authOffers() []message.Payload {
 	if s.conn.Local.Next != nil {
 		ps = append(ps, notify(message.MultipleAuthSupported))
 	}
+	if s.conn.EAPOnly && s.conn.Local.Method == AuthEAP {
+		ps = append(ps, notify(message.EAPOnlyAuthentication))
+	}
 	return ps
 }
 

@@ -23,6 +23,8 @@ type authentication struct {
 	proof    []message.Payload // of our identity, for the next answer
 	refused  *Error            // why there will be no child, where that is known early
 	answered bool              // our first answer has gone out
+
+	eapIdentity string // who the peer is by EAP; empty without
 }
 
 // authRequest takes IKE_AUTH of an initiator (RFC 7296 §1.2, §2.15).
@@ -54,29 +56,52 @@ func (s *ikeSA) firstAuthRequest(ps []message.Payload) {
 	s.readAuthOffers(ps)
 	s.readCertReqs(ps)
 	s.remote = identityOf(idi)
+	var conn *Connection
+	var err *Error
 	if auth == nil {
-		s.refuseAuth(errWantsEAP(s))
-		return
+		conn, err = s.eapConnection(a)
+	} else {
+		conn, err = s.authenticate(a, auth, ps)
 	}
-	conn, err := s.authenticate(a, auth, ps)
 	if err != nil {
 		s.refuseAuth(err)
 		return
 	}
 	s.conn, a.round = conn, &conn.Remote
+	if auth == nil {
+		s.beginEAP(a)
+		return
+	}
 	s.passed(a)
 }
 
-// nextRound takes a request of a further round (RFC 4739 §2.2).
+// nextRound takes every request behind the first: the rest of EAP, or a further round
+// (RFC 4739 §2.2).
 func (s *ikeSA) nextRound(ps []message.Payload) {
 	a := s.auth
+	if s.eap != nil && !s.eap.over {
+		s.eapResponse(a, ps)
+		return
+	}
+	if s.eap != nil {
+		s.eapProven(a, ps)
+		return
+	}
 	auth, _ := message.Find[*message.Auth](ps)
 	idi := message.FindID(ps, false)
-	if idi == nil || auth == nil {
-		s.badRequest(errMissing("a further round of IKE_AUTH without IDi or AUTH"))
+	if idi == nil {
+		s.badRequest(errMissing("a further round of IKE_AUTH without IDi"))
 		return
 	}
 	a.idi, s.remote = idi, identityOf(idi)
+	if auth == nil {
+		if a.round.Method != AuthEAP {
+			s.refuseAuth(errWantsEAP(s))
+			return
+		}
+		s.beginEAP(a)
+		return
+	}
 	err := s.follows(a.round, ps)
 	if err == nil {
 		err = s.verifyPeer(a.round, s.conn, a.idi, auth, ps)
@@ -220,7 +245,7 @@ func (s *ikeSA) admit(a *authentication) {
 	ipv4, ipv6 := wants(a.config)
 	a.wantIPv4, a.wantIPv6 = ipv4, ipv6
 	s.ask(Admit{
-		SA: s.id(), Connection: s.conn.Name, Identity: s.remote, Path: s.path,
+		SA: s.id(), Connection: s.conn.Name, Identity: s.remote, EAPIdentity: a.eapIdentity, Path: s.path,
 		WantIPv4: ipv4 && s.conn.Lease, WantIPv6: ipv6 && s.conn.Lease, InitialContact: a.initial,
 	}, func(r Reply) {
 		got, ok := r.(Admission)
@@ -260,6 +285,15 @@ func (s *ikeSA) sign(a *authentication, then func()) {
 		return
 	}
 	a.id = idPayload(true, s.local)
+	switch {
+	case s.eapOnly(a):
+		a.proof = []message.Payload{a.id}
+		then()
+		return
+	case s.conn.Local.Method == AuthEAP:
+		s.refuseAuth(errEAPOnlyDemanded(s))
+		return
+	}
 	p.prove(s, s.signedOctets(false, a.id), func(auth []message.Payload, err *Error) {
 		if err != nil {
 			s.refuseAuth(err)

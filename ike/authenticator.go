@@ -9,8 +9,7 @@ import (
 )
 
 // proof is how one side authenticates in IKE_AUTH: prove makes our AUTH payload, check
-// verifies the peer's. Methods that take several rounds (EAP, RFC 7296 §2.16) have
-// their place here.
+// verifies the peer's.
 type proof interface {
 	// identity is ours; wanted is what the peer asked for in IDr, or zero.
 	identity(s *ikeSA, wanted pki.Identity) (pki.Identity, *Error)
@@ -57,6 +56,8 @@ func proofOf(c *Connection, round *Local) (proof, *Error) {
 		return &pskProof{local: round}, nil
 	case AuthCert:
 		return &certProof{conn: c, local: round}, nil
+	case AuthEAP:
+		return &eapProof{local: round}, nil
 	}
 	return nil, errInternal("connection " + c.Name + " has no method to authenticate")
 }
@@ -68,6 +69,8 @@ func checkerOf(r *Remote) (proof, *Error) {
 		return &pskProof{}, nil
 	case AuthCert:
 		return &certProof{}, nil
+	case AuthEAP:
+		return &eapProof{}, nil
 	}
 	return nil, errInternal("a connection has no method for its peer to authenticate")
 }

@@ -15,6 +15,7 @@ const (
 	maxCAHashes      = 50               // in a CERTREQ of ours: 1,000 octets
 	maxInitLen       = 8 << 10          // octets of an IKE_SA_INIT request, which a half-open SA keeps
 	maxEarlyDeletes  = 64               // deletes of children that are not there yet
+	maxConversations = 256              // of EAP on TLS at once
 	maxChildren      = 256              // of one SA, when the peer wants another
 	maxSelectors     = 255              // what a TS payload holds
 	nonceLen         = 32               // at least half the key length of every PRF (RFC 7296 §2.10)
@@ -39,6 +40,10 @@ func (h HalfOpen) prefix() int         { return cmp.Or(h.Prefix, 50) }
 func (h HalfOpen) prefixVerified() int { return cmp.Or(h.PrefixVerified, 1000) }
 func (h HalfOpen) lifetime() time.Duration {
 	return cmp.Or(max(h.Lifetime, 0), 30*time.Second)
+}
+
+func (h HalfOpen) eapLifetime() time.Duration {
+	return cmp.Or(max(h.EAPLifetime, 0), 3*time.Minute)
 }
 
 func (c *Connection) liveness() time.Duration  { return cmp.Or(c.Liveness, 30*time.Second) }

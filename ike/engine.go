@@ -28,6 +28,7 @@ type Engine struct {
 	timers      timerHeap
 	gate        gate
 	drops       [dropCount]uint64
+	seats       int // EAP conversations that cost a coroutine
 
 	current    *ikeSA // the SA that is worked on, for the case of a panic
 	serial     uint64
@@ -267,6 +268,7 @@ func (e *Engine) unlink(s *ikeSA) {
 		return
 	}
 	s.gone = true
+	s.stopEAP()
 	if s.heapAt >= 0 {
 		heap.Remove(&e.timers, s.heapAt)
 	}

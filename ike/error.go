@@ -1,6 +1,10 @@
 package ike
 
-import "martlet/ike/message"
+import (
+	"strings"
+
+	"martlet/ike/message"
+)
 
 // Class groups errors by who can mend them; the program's exit status tells it.
 type Class uint8
@@ -39,6 +43,9 @@ const (
 	CodeCertStatus      Code = "cert-status"        // nobody tells whether it is revoked, and strict is set
 	CodeCertMissing     Code = "cert-missing"       // the peer sent none that fits
 	CodeNoCredential    Code = "no-credential"      // we have nothing that the peer takes
+	CodeEAPBinding      Code = "eap-binding"        // AUTH after EAP does not fit the method's key
+	CodeEAPOnly         Code = "eap-only"           // EAP alone may not or cannot prove the gateway
+	CodeEAPRelay        Code = "eap-relay"          // the AAA server gives no answer
 	CodeSyntax          Code = "invalid-syntax"     // an authenticated message is malformed
 	CodeRefused         Code = "refused"            // by the gateway's policy: full, disabled
 	CodeResolve         Code = "name-not-found"     // the peer's name has no address
@@ -51,11 +58,16 @@ const (
 
 // Class tells who can mend it; 0 for what nobody can (a bug, an order to stop).
 func (c Code) Class() Class {
+	// Package eap has codes of its own.
+	if strings.HasPrefix(string(c), "eap-") && c != CodeEAPRelay {
+		return ClassAuthentication
+	}
 	switch c {
-	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodeDeleted, CodeNoNATT, CodeResolve:
+	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodeDeleted, CodeNoNATT, CodeResolve, CodeEAPRelay:
 		return ClassNetwork
 	case CodePSK, CodeAuthRefused, CodeIdentity, CodeAuthMethod, CodeSignature, CodeCertUntrusted,
-		CodeCertExpired, CodeCertRevoked, CodeCertStatus, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential:
+		CodeCertExpired, CodeCertRevoked, CodeCertStatus, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential,
+		CodeEAPBinding, CodeEAPOnly:
 		return ClassAuthentication
 	case CodeNoProposal, CodeNoChildProposal, CodeNegotiationLoop, CodeSelectors, CodeAddress, CodeRefused, CodeSyntax:
 		return ClassPolicy

@@ -6,6 +6,7 @@ import (
 
 	"martlet/crypto/pki"
 	"martlet/crypto/suite"
+	"martlet/ike/eap"
 	"martlet/ike/message"
 )
 
@@ -124,13 +125,16 @@ type (
 		Err   error
 	}
 	// Admit asks, on the responder, whether an authenticated peer may come in, and
-	// for its lease. InitialContact asks for the removal of its other SAs (RFC 7296
-	// §2.4). The reply is an Admission; one that comes after the Down of the SA is
+	// for its lease. Identity is what it proved: its IDi, or with EAP the name of its
+	// account, never its IDi, which says nothing then; EAPIdentity is that name as it
+	// came, and empty without EAP. InitialContact asks for the removal of its other SAs
+	// (RFC 7296 §2.4), which are those of the same Identity. The reply is an Admission; one that comes after the Down of the SA is
 	// void, and its lease free again.
 	Admit struct {
 		SA             SAID
 		Connection     string
 		Identity       pki.Identity
+		EAPIdentity    string
 		Path           Path
 		WantIPv4       bool
 		WantIPv6       bool
@@ -146,6 +150,14 @@ type (
 		Refuse   string
 		Notify   message.NotifyType
 	}
+	// Account asks, on the responder, for the account of a user of ours, whose name
+	// may be anything. The reply is AccountReply, with nil if there is none.
+	Account struct {
+		SA               SAID
+		Connection, Name string
+	}
+	// AccountReply is Account's reply.
+	AccountReply struct{ Account *eap.Account }
 	// Credential asks, on the initiator, a person for what the configuration does
 	// not have: the user name where User is empty, and the password. It is asked
 	// only when the gateway has proven who it is, but for EAP-only
@@ -226,6 +238,7 @@ func (Credential) question() {}
 func (Relay) question()      {}
 func (Vouch) question()      {}
 func (Staple) question()     {}
+func (Account) question()    {}
 
 func (WorkDone) reply()        {}
 func (Admission) reply()       {}
@@ -235,3 +248,4 @@ func (CredentialReply) reply() {}
 func (Relayed) reply()         {}
 func (Vouched) reply()         {}
 func (Stapled) reply()         {}
+func (AccountReply) reply()    {}

@@ -15,6 +15,8 @@ func (m AuthMethod) String() string {
 		return "psk"
 	case AuthCert:
 		return "certificate"
+	case AuthEAP:
+		return "EAP"
 	}
 	return fmt.Sprintf("method %d", uint8(m))
 }
@@ -32,7 +34,7 @@ func errWantsEAP(s *ikeSA) *Error {
 		Code: CodeAuthMethod, Notify: message.AuthenticationFailed,
 		What: fmt.Sprintf("%v wants to authenticate by EAP", s.remote),
 		Why:  "its IKE_AUTH has no AUTH payload; a pre-shared key or a certificate is asked of peers here",
-		Hint: "configure the client for a certificate or a pre-shared key",
+		Hint: "configure the client for a certificate or a pre-shared key, or set EAP as the peer's method",
 	}
 }
 
@@ -107,9 +109,12 @@ func errAuthRefused(s *ikeSA, n *message.Notify) *Error {
 		return err
 	}
 	var reasons []string
-	if s.conn.Local.Method == AuthPSK {
+	switch s.conn.Local.Method {
+	case AuthPSK:
 		reasons = append(reasons, "the pre-shared keys differ")
-	} else {
+	case AuthEAP:
+		reasons = append(reasons, "user name or password are wrong")
+	default:
 		reasons = append(reasons, "our certificate is not accepted (not trusted, expired, or for another identity)")
 	}
 	reasons = append(reasons, fmt.Sprintf("it knows no %v", s.local), "it demands another method than "+s.conn.Local.Method.String())
@@ -125,7 +130,7 @@ func errAuthIncomplete(eap bool) *Error {
 	if eap {
 		return &Error{
 			Code: CodeAuthMethod, Notify: message.AuthenticationFailed, What: "the gateway wants EAP",
-			Why: "it answered our AUTH with an EAP payload", Hint: "have the gateway accept a certificate or a pre-shared key",
+			Why: "it answered our AUTH with an EAP payload", Hint: "set EAP as our method, with user name and password, or have the gateway accept a certificate or a pre-shared key",
 		}
 	}
 	return &Error{

@@ -57,11 +57,12 @@ type Retransmit struct {
 // HalfOpen bounds what unauthenticated peers cost the responder. Zero fields mean the
 // defaults: 10000 in total, cookies from 100 in total or 3 from one source prefix (/32 or
 // /64), puzzles (RFC 8019 §7.1) from 5000 in total or 500 from one prefix, 50 from a prefix that
-// has returned no cookie and 1000 from one that has, 30 s to live.
+// has returned no cookie and 1000 from one that has, 30 s to live, and 3 minutes where the
+// peer logs in by EAP: people type passwords.
 type HalfOpen struct {
 	Total, CookieTotal, CookiePrefix, Prefix, PrefixVerified int
 	PuzzleTotal, PuzzlePrefix                                int
-	Lifetime                                                 time.Duration
+	Lifetime, EAPLifetime                                    time.Duration
 }
 
 // Connection is one configured peer or group of peers.
@@ -93,6 +94,10 @@ type Connection struct {
 	// StrictSignatures refuses SHA-1 in AUTH even from peers that announce no
 	// hash algorithms.
 	StrictSignatures bool
+	// EAPOnly lets the gateway prove itself by EAP alone, by a method on TLS
+	// (RFC 5998 §3): as the initiator we ask for it; as the responder we do so for those
+	// that ask for it.
+	EAPOnly bool
 }
 
 // AuthMethod is how a side proves its identity.
@@ -101,6 +106,9 @@ type AuthMethod uint8
 const (
 	AuthPSK AuthMethod = iota + 1
 	AuthCert
+	// AuthEAP logs in at a gateway (RFC 7296 §2.16). As the method of the gateway it
+	// means that EAP has to prove the gateway too (RFC 5998 §3).
+	AuthEAP
 )
 
 // Local is who we are on a connection.
@@ -113,6 +121,7 @@ type Local struct {
 	Credentials []*pki.Credential
 	// PKCS1 signs with RSA PKCS#1 v1.5 instead of PSS in digital signatures (RFC 7427 §3).
 	PKCS1 bool
+	EAP   EAPPeer // for AuthEAP; with EAP-TLS the first of Credentials is the certificate
 	// Next is how we prove ourselves a second time, in a round of its own
 	// (RFC 4739 §2); nil for not.
 	Next *Local
@@ -127,6 +136,7 @@ type Remote struct {
 	Purpose  pki.Purpose
 	// Revocation is what is asked about the peer's certificates, by Vouch.
 	Revocation pki.Revocation
+	EAP        EAPServer // for AuthEAP; ID is matched with the user's name then
 	// Next is what we demand in a second round (RFC 4739 §2); nil for nothing. Of a
 	// gateway there is one round only.
 	Next *Remote

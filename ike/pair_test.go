@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"martlet/crypto/suite"
+	"martlet/ike/eap"
 	"martlet/ike/message"
 )
 
@@ -53,6 +55,9 @@ type host struct {
 	usage     func(Usage) UsageReply
 	vouch     func(Vouch) Reply // nil: no answer
 	staple    []byte
+	accounts  map[string]string // name to password
+	person    func(Credential) CredentialReply
+	relay     func(Relay) Relayed
 	mute      bool // answers to Asks are withheld
 }
 
@@ -179,6 +184,18 @@ func (h *host) reply(q Question) Reply {
 			return h.usage(q)
 		}
 		return UsageReply{Heard: -1, Sent: -1}
+	case Account:
+		if password, ok := h.accounts[q.Name]; ok {
+			return AccountReply{Account: &eap.Account{Password: suite.Secret(password)}}
+		}
+		return AccountReply{}
+	case Credential:
+		if h.person != nil {
+			return h.person(q)
+		}
+		return CredentialReply{Err: errors.New("nobody is here")}
+	case Relay:
+		return h.relay(q)
 	}
 	h.w.t.Fatalf("unknown question %T", q)
 	return nil
@@ -388,7 +405,7 @@ func empty(t testing.TB, hosts ...*host) {
 	for _, h := range hosts {
 		e := h.e
 		if len(e.sas) != 0 || e.first != nil || e.last != nil || len(e.inits) != 0 || len(e.inbound) != 0 ||
-			len(e.children) != 0 || len(e.asks) != 0 || len(e.timers) != 0 || e.gate.total != 0 {
+			len(e.children) != 0 || len(e.asks) != 0 || len(e.timers) != 0 || e.seats != 0 || e.gate.total != 0 {
 			t.Errorf("%s is not empty: %d SAs, %d inits, %d SPIs, %d children, %d asks, %d timers, %d half-open", h.name,
 				len(e.sas), len(e.inits), len(e.inbound), len(e.children), len(e.asks), len(e.timers), e.gate.total)
 		}

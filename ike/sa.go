@@ -97,6 +97,7 @@ type ikeSA struct {
 	// What was agreed in IKE_AUTH.
 	local, remote pki.Identity
 	lease         Lease
+	eap           *conversation   // under way
 	auth          *authentication // of a responder before AUTH, once IKE_AUTH has begun
 	authLifetime  time.Duration   // after which the peer has to prove itself again; 0 never
 
@@ -234,6 +235,7 @@ func (s *ikeSA) end(reason string, err *Error) {
 	}
 	s.releaseOffers()
 	s.forgetAsks()
+	s.stopEAP()
 	s.queue = nil
 	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive} {
 		s.set(d, time.Time{})
