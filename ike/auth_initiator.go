@@ -158,8 +158,10 @@ func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 	if first {
 		err = t.gateway(s, auth, ps)
 	}
+	away := message.FindNotify(ps, message.Redirect)
 	switch {
 	case err != nil:
+	case away != nil && t.proven:
 	case isEAP != (s.eap != nil && !s.eap.over):
 		err = errAuthIncomplete(isEAP)
 	case s.eap != nil && s.eap.over:
@@ -172,6 +174,10 @@ func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 	s.vouch(func(err *Error) {
 		if err != nil {
 			t.refuse(s, err)
+			return
+		}
+		if away != nil && t.proven {
+			s.redirectedByAuth(away)
 			return
 		}
 		s.readAuthAnswers(ps, first, last)

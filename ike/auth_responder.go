@@ -147,7 +147,9 @@ func (s *ikeSA) passed(a *authentication) {
 // goOn leads to the next round, or into the house.
 func (s *ikeSA) goOn(a *authentication) {
 	if a.round.Next == nil {
-		s.admit(a)
+		if !s.redirectAuth(a) {
+			s.admit(a)
+		}
 		return
 	}
 	a.round = a.round.Next

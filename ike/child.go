@@ -236,6 +236,7 @@ func (s *ikeSA) childUp(c *Child, a *childAnswer) {
 	}
 	s.e.report(d)
 	s.e.report(ChildUp{Child: c.ChildInfo})
+	s.replacedOne()
 }
 
 // childFailed reports that a child could not be opened.

@@ -25,6 +25,7 @@ const (
 	DropNoProposal                     // algorithms do not meet, NO_PROPOSAL_CHOSEN was sent
 	DropInvalidKE                      // another group was asked for, INVALID_KE_PAYLOAD was sent
 	DropNoNATT                         // an initiator without NAT traversal
+	DropRedirected                     // sent to another gateway
 	DropPanic                          // a fault of ours met while it was handled
 )
 
@@ -69,6 +70,8 @@ func (d Drop) String() string {
 		return "invalid-ke"
 	case DropNoNATT:
 		return "no-nat-traversal"
+	case DropRedirected:
+		return "redirected"
 	case DropPanic:
 		return "panic"
 	}

@@ -27,6 +27,7 @@ type Engine struct {
 	asks        map[AskID]*waiting
 	timers      timerHeap
 	gate        gate
+	redirects   map[string][]time.Time // that were followed lately, by connection
 	drops       [dropCount]uint64
 	seats       int // EAP conversations that cost a coroutine
 
@@ -49,12 +50,13 @@ type waiting struct {
 // New makes an engine without SAs. It keeps cfg and does not change it.
 func New(cfg *Config) *Engine {
 	e := &Engine{
-		cfg:      cfg,
-		sas:      map[message.SPI]*ikeSA{},
-		inits:    map[initHash]*ikeSA{},
-		inbound:  map[uint32]struct{}{},
-		children: map[ChildID]*child{},
-		asks:     map[AskID]*waiting{},
+		cfg:       cfg,
+		sas:       map[message.SPI]*ikeSA{},
+		inits:     map[initHash]*ikeSA{},
+		inbound:   map[uint32]struct{}{},
+		children:  map[ChildID]*child{},
+		asks:      map[AskID]*waiting{},
+		redirects: map[string][]time.Time{},
 	}
 	e.gate.init(cfg.HalfOpen)
 	return e
@@ -108,6 +110,8 @@ func (e *Engine) dispatch(ev Event) {
 		e.closeChild(ev.Child)
 	case Acquire:
 		e.acquire(ev)
+	case RedirectPeers:
+		e.redirectPeers(ev)
 	case UnknownSPI:
 		e.unknownSPI(ev.Path)
 	case Answer:

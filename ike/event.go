@@ -45,6 +45,13 @@ type (
 	// Acquire opens a further child of an established connection by
 	// CREATE_CHILD_SA (RFC 7296 §1.3.1).
 	Acquire struct{ Connection, Child string }
+	// RedirectPeers sends the initiators of standing SAs to another gateway (RFC 5685
+	// §7), those that can be sent: of one SA, of a connection, or (both zero) of all.
+	RedirectPeers struct {
+		SA         SAID
+		Connection string
+		To         message.GatewayID
+	}
 	// UnknownSPI says that ESP with no SA came from a path; it is a hint only.
 	UnknownSPI struct {
 		Path Path
@@ -58,14 +65,15 @@ type (
 	}
 )
 
-func (Datagram) event()   {}
-func (Tick) event()       {}
-func (Initiate) event()   {}
-func (Terminate) event()  {}
-func (CloseChild) event() {}
-func (Acquire) event()    {}
-func (UnknownSPI) event() {}
-func (Answer) event()     {}
+func (Datagram) event()      {}
+func (Tick) event()          {}
+func (Initiate) event()      {}
+func (Terminate) event()     {}
+func (CloseChild) event()    {}
+func (Acquire) event()       {}
+func (UnknownSPI) event()    {}
+func (RedirectPeers) event() {}
+func (Answer) event()        {}
 
 // Action is what an engine wants done, in this order. The set is closed.
 type Action interface{ action() }
@@ -223,6 +231,18 @@ type (
 	}
 	// Configured says that the host is ready, or why not.
 	Configured struct{ Err error }
+	// Reach asks, on the initiator, for the way to another gateway of a connection, to
+	// which the one at hand redirects us. The reply is Reached.
+	Reach struct {
+		SA         SAID
+		Connection string
+		To         message.GatewayID
+	}
+	// Reached has the paths of an Initiate, or says why there are none.
+	Reached struct {
+		Path, Encap Path
+		Err         error
+	}
 	// Usage asks what a child's SAs last did. The reply is UsageReply.
 	Usage struct{ Children []ChildID }
 	// UsageReply tells how long ago, in nanoseconds, something authentic was
@@ -233,6 +253,7 @@ type (
 func (Work) question()       {}
 func (Admit) question()      {}
 func (Configure) question()  {}
+func (Reach) question()      {}
 func (Usage) question()      {}
 func (Credential) question() {}
 func (Relay) question()      {}
@@ -244,6 +265,7 @@ func (WorkDone) reply()        {}
 func (Admission) reply()       {}
 func (Configured) reply()      {}
 func (UsageReply) reply()      {}
+func (Reached) reply()         {}
 func (CredentialReply) reply() {}
 func (Relayed) reply()         {}
 func (Vouched) reply()         {}

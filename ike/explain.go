@@ -303,3 +303,25 @@ func errNoCredential(err error) *Error {
 	}
 	return out
 }
+
+func errRedirects(s *ikeSA, to message.GatewayID) *Error {
+	return &Error{
+		Code: CodeNegotiationLoop, Notify: message.Redirect, Remote: true,
+		What: fmt.Sprintf("%v redirects us to %v, and that is once too often", s.path.Remote, to),
+		Why:  fmt.Sprintf("%d redirects in %v were followed already (RFC 5685)", maxRedirects, redirectWindow),
+		Hint: "the gateways send their clients in a circle; see what they are configured to",
+	}
+}
+
+func errRedirect(to message.GatewayID, err error) *Error {
+	e := &Error{
+		Code: CodeUnreachable, Notify: message.Redirect, Remote: true,
+		What: fmt.Sprintf("the gateway redirects us to %v, which cannot be reached", to),
+		Why:  "it was not asked for, or names no gateway",
+		Hint: "see what the gateway is configured to",
+	}
+	if err != nil {
+		e.Why = err.Error()
+	}
+	return e
+}

@@ -40,6 +40,9 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 		}
 	}
 	s.peerDeleted(gone)
+	if n := message.FindNotify(ps, message.Redirect); n != nil {
+		s.redirectedLater(n)
+	}
 }
 
 // givenUp takes INFORMATIONAL between the rounds of IKE_AUTH. All that an initiator that is

@@ -42,8 +42,11 @@ func (s *ikeSA) readExtensions(ps []message.Payload) {
 		case message.SignatureHashAlgorithms:
 			s.exts |= extSignatureHashes
 			s.peerHashes = parseHashes(n.Data)
-		case message.RedirectSupported:
-			s.exts |= extRedirect
+		case message.RedirectSupported, message.RedirectedFrom:
+			if from, ok := redirectable(ps); ok {
+				s.exts |= extRedirect
+				s.redirectedFrom = from
+			}
 		case message.IntermediateExchangeSupported:
 			s.exts |= extIntermediate
 		case message.UsePPK:

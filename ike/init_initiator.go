@@ -19,17 +19,26 @@ func (e *Engine) initiate(ev Initiate) {
 		})
 		return
 	}
+	s := e.newInitiator(conn, ev.Path, ev.Encap)
+	e.enter("initiate", s)
+	s.connect()
+}
+
+// newInitiator makes an SA that is to be opened on a path, with encapsulation on another.
+func (e *Engine) newInitiator(conn *Connection, path, encap Path) *ikeSA {
 	s := &ikeSA{
 		initiator: true, conn: conn, spii: e.newIKESPI(),
-		path: ev.Path, encapPath: ev.Encap, created: e.now, stageAt: e.now,
+		path: path, encapPath: encap, created: e.now, stageAt: e.now,
 	}
-	if ev.Path.Encap {
-		s.encapPath = ev.Path
+	if path.Encap {
+		s.encapPath = path
 	}
 	e.link(s)
-	e.enter("initiate", s)
-	s.enqueue(&initTask{groups: usableKEs(conn.Proposals)})
+	return s
 }
+
+// connect sends the first message.
+func (s *ikeSA) connect() { s.enqueue(&initTask{groups: usableKEs(s.conn.Proposals)}) }
 
 // initTask is IKE_SA_INIT of the initiator.
 type initTask struct {
@@ -84,6 +93,7 @@ func (t *initTask) send(s *ikeSA) {
 		&message.Nonce{Data: s.ni},
 	)
 	ps = append(ps, initExtras(s.spii, 0, s.path, s.conn.FragmentSize >= 0, true, s.conn.offersAddKE())...)
+	ps = append(ps, s.redirectOffer()...)
 	m := message.Message{Header: s.header(message.IKESAInit, 0, 0), Payloads: ps}
 	s.realI = m.Append(nil)
 	if s.realI == nil {
@@ -120,6 +130,10 @@ func (s *ikeSA) initResponse(h message.Header, raw []byte) {
 	}
 	if n := m.Notify(message.Cookie); n != nil {
 		t.takeCookie(s, n, m.Notify(message.PuzzleDemand))
+		return
+	}
+	if n := m.Notify(message.Redirect); n != nil {
+		t.redirected(s, n)
 		return
 	}
 	if n := m.Notify(message.InvalidKEPayload); n != nil {

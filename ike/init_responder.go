@@ -77,6 +77,9 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 		e.answerStateless(&o, notify(message.NoProposalChosen))
 		return
 	}
+	if e.redirectInit(&o, conn) {
+		return
+	}
 	if group := choice.Suite.KE.ID; group != o.ke.Method || len(o.ke.Data) != kex.PublicLen(group) {
 		if group == o.ke.Method {
 			e.drop(DropMalformed)

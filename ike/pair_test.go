@@ -179,6 +179,13 @@ func (h *host) reply(q Question) Reply {
 		return Vouched{}
 	case Staple:
 		return Stapled{OCSP: h.staple}
+	case Reach:
+		for _, to := range h.w.nodes {
+			if to.addr == q.To.Addr || to.name == q.To.Name {
+				return Reached{Path: h.path(to, false), Encap: h.path(to, true)}
+			}
+		}
+		return Reached{Err: fmt.Errorf("no host is called %v", q.To)}
 	case Usage:
 		if h.usage != nil {
 			return h.usage(q)
@@ -315,6 +322,8 @@ func reportText(r Happening) string {
 		return r.Reason.String()
 	case Warned:
 		return r.Text
+	case Redirected:
+		return r.To
 	}
 	return ""
 }

@@ -128,6 +128,7 @@ func (s *ikeSA) expects(h message.Header) bool {
 	case stateEstablished, stateDeleting:
 		return h.Exchange == message.CreateChildSA || h.Exchange == message.Informational
 	case stateClosed:
+		return s.awaitsDelete && h.Exchange == message.Informational
 	}
 	return false
 }
@@ -173,11 +174,14 @@ func (s *ikeSA) takeRequest(p Path, h message.Header, ps []message.Payload, err 
 	case message.CreateChildSA:
 		s.createChildRequest(ps)
 	case message.Informational:
-		if s.state == stateConnecting {
+		switch s.state {
+		case stateConnecting:
 			s.givenUp(ps)
-			return
+		case stateClosed:
+			s.respond()
+		case stateEstablished, stateDeleting:
+			s.informationalRequest(ps)
 		}
-		s.informationalRequest(ps)
 	}
 }
 

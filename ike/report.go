@@ -69,6 +69,14 @@ type (
 		Path       Path
 		Text       string
 	}
+	// Redirected tells that a gateway sends us to another (RFC 5685 §1), and which SA goes on
+	// from here: the same one in IKE_SA_INIT, a new one later.
+	Redirected struct {
+		SA, New    SAID
+		Connection string
+		Path       Path // to the gateway that redirects
+		To         string
+	}
 	// Refused tells that a message was dropped or an initiator turned away before
 	// an SA came of it. It may come in floods: count it, log it sparingly.
 	Refused struct {
@@ -85,6 +93,7 @@ func (ChildDown) happening()   {}
 func (ChildFailed) happening() {}
 func (Down) happening()        {}
 func (Warned) happening()      {}
+func (Redirected) happening()  {}
 func (Refused) happening()     {}
 
 // Status is an IKE SA as people see it.

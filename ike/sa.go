@@ -94,6 +94,12 @@ type ikeSA struct {
 	asked        initHash   // of the IKE_SA_INIT that made a responder's SA
 	place        place      // of a half-open responder
 
+	// Redirection (RFC 5685).
+	redirectedFrom message.GatewayID // in either role
+	replaces       *ikeSA            // goes when this one has a child
+	moving         bool              // another SA is to take the place of this one
+	awaitsDelete   bool              // closed, and the peer is expected to say so too
+
 	// What was agreed in IKE_AUTH.
 	local, remote pki.Identity
 	lease         Lease
@@ -230,6 +236,7 @@ func (s *ikeSA) linger(reason string, err *Error) {
 func (s *ikeSA) end(reason string, err *Error) {
 	established := s.state == stateEstablished || s.state == stateDeleting
 	s.state = stateClosed
+	s.notReplaced()
 	for len(s.children) > 0 {
 		s.removeChild(s.children[0], reason)
 	}

@@ -14,6 +14,7 @@ type priority uint8
 const (
 	prioLiveness    priority = 10
 	prioCreateChild priority = 20
+	prioRedirect    priority = 55
 	prioDeleteChild priority = 60
 	prioDelete      priority = 70
 	prioSetup       priority = 80 // IKE_SA_INIT, IKE_AUTH
