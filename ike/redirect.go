@@ -9,7 +9,7 @@ import (
 	"martlet/ike/message"
 )
 
-// Redirection to another gateway (RFC 5685), on both sides: in IKE_SA_INIT, in IKE_AUTH
+// Redirection to another gateway (RFC 5685 §3), on both sides: in IKE_SA_INIT, in IKE_AUTH
 // and of an SA that stands. The new gateway has to pass the same checks as the old one.
 
 // At most so many redirects of a connection in so long are followed (RFC 5685 §3).

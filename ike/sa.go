@@ -94,7 +94,7 @@ type ikeSA struct {
 	asked        initHash   // of the IKE_SA_INIT that made a responder's SA
 	place        place      // of a half-open responder
 
-	// Redirection (RFC 5685).
+	// Redirection (RFC 5685 §3).
 	redirectedFrom message.GatewayID // in either role
 	replaces       *ikeSA            // goes when this one has a child
 	moving         bool              // another SA is to take the place of this one
