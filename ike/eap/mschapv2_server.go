@@ -2,10 +2,8 @@ package eap
 
 import (
 	"crypto/subtle"
-	"encoding/hex"
 	"fmt"
 	"io"
-	"strings"
 
 	"martlet/crypto/suite"
 )
@@ -108,7 +106,7 @@ func verifyMSCHAP(rand io.Reader, a *Account, challenge, value []byte, user stri
 	for _, name := range []string{BareName(user), user} {
 		if subtle.ConstantTimeCompare(ntResponse(challenge, own, name, hash), response) == 1 && known {
 			proof := authenticatorResponse(hash, response, own, challenge, name)
-			return &mschapVerdict{message: "S=" + strings.ToUpper(hex.EncodeToString(proof)), msk: mschapMSK(hash, response)}, nil
+			return &mschapVerdict{message: fmt.Sprintf("S=%X", proof), msk: mschapMSK(hash, response)}, nil
 		}
 	}
 	return nil, a.refusal(user)

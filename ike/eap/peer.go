@@ -77,6 +77,10 @@ func (p *Peer) able(t Type) bool {
 	switch t {
 	case TypeMSCHAPv2, TypeMD5, TypeGTC:
 		return len(p.config.Password) > 0
+	case TypeTLS:
+		return p.config.Credential != nil && p.config.Credential.Key != nil
+	case TypeTTLS, TypePEAP:
+		return slices.ContainsFunc(p.config.Inner, func(inner Type) bool { return p.ableInside(t, inner) })
 	}
 	return false
 }
@@ -146,6 +150,12 @@ func (p *Peer) newMethod(t Type) method {
 		return &md5Peer{user: c.Username, password: c.Password}
 	case TypeGTC:
 		return &gtcPeer{password: c.Password}
+	case TypeTLS:
+		return newTLSMethod(t, true, c.FragmentSize, p.tlsPeer)
+	case TypeTTLS:
+		return newTLSMethod(t, true, c.FragmentSize, p.ttlsPeer)
+	case TypePEAP:
+		return newTLSMethod(t, true, c.FragmentSize, p.peapPeer)
 	}
 	return nil
 }
@@ -274,8 +284,13 @@ func (p *Peer) Method() Type { return p.typ }
 // key, and is thus fit for EAP alone (RFC 5998 §4).
 func (p *Peer) Mutual() bool { return p.succeeded() && p.typ.Mutual() }
 
-// Certificate is nil; the server's is seen by nobody after the conversation.
-func (p *Peer) Certificate() *x509.Certificate { return nil }
+// Certificate is the server's of a method on TLS after success, else nil.
+func (p *Peer) Certificate() *x509.Certificate {
+	if m, ok := p.method.(*tlsMethod); ok && p.succeeded() {
+		return m.cert
+	}
+	return nil
+}
 
 // Identity is empty: a peer knows who it is.
 func (p *Peer) Identity() string { return "" }

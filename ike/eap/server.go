@@ -35,9 +35,8 @@ type ServerConfig struct {
 // Server is the gateway's end of one conversation. It may be used from any goroutine, but
 // not by two at once.
 type Server struct {
-	config ServerConfig
-	life   lifetime
-
+	config  ServerConfig
+	life    lifetime
 	method  serverMethod
 	typ     Type
 	claimed string // by EAP-Response/Identity, or known before
@@ -69,7 +68,7 @@ func NewServer(config ServerConfig) *Server {
 	if len(config.Inner) == 0 {
 		config.Inner = []Type{TypeMSCHAPv2, TypeGTC, TypeMD5, TypePAP, TypePlainMSCHAPv2}
 	}
-	s := &Server{config: config}
+	s := &Server{config: config, nextID: 1}
 	s.left = slices.DeleteFunc(slices.Clone(config.Methods), func(t Type) bool { return !s.able(t) })
 	return s
 }
@@ -79,6 +78,8 @@ func (s *Server) able(t Type) bool {
 	switch t {
 	case TypeMSCHAPv2, TypeMD5, TypeGTC:
 		return true
+	case TypeTLS, TypeTTLS, TypePEAP:
+		return len(s.config.Credentials) > 0
 	}
 	return false
 }
@@ -92,11 +93,6 @@ func (s *Server) Start() Step {
 		return s.fail(protocolError("started twice"))
 	}
 	s.started = true
-	var first [1]byte
-	if err := random(s.config.Rand, first[:]); err != nil {
-		return s.fail(err)
-	}
-	s.nextID = first[0]
 	if s.config.SkipIdentity != "" {
 		s.claimed = s.config.SkipIdentity
 		return s.begin()
@@ -166,6 +162,12 @@ func (s *Server) newMethod(t Type) serverMethod {
 		return &md5Server{rand: c.Rand, user: s.claimed}
 	case TypeGTC:
 		return &gtcServer{rand: c.Rand, user: s.claimed}
+	case TypeTLS:
+		return newTLSMethod(t, false, c.FragmentSize, s.tlsServer)
+	case TypeTTLS:
+		return newTLSMethod(t, false, c.FragmentSize, s.ttlsServer)
+	case TypePEAP:
+		return newTLSMethod(t, false, c.FragmentSize, s.peapServer)
 	}
 	return &mschapServer{rand: c.Rand}
 }
