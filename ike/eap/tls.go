@@ -11,7 +11,7 @@ import (
 	"martlet/crypto/pki"
 )
 
-// EAP-TLS (RFC 5216, RFC 9190), and what TTLS and PEAP share with it.
+// EAP-TLS (RFC 5216 §2.1, RFC 9190 §2.1), and what TTLS and PEAP share with it.
 
 // protectedSuccess is what a server of EAP-TLS says at the end of TLS 1.3 (RFC 9190 §2.5).
 const protectedSuccess = 0
@@ -118,7 +118,7 @@ func (p *Peer) tlsPeer(m *tlsMethod) error {
 	if c.version() < tls.VersionTLS13 {
 		return c.exportMSK(TypeTLS)
 	}
-	// Servers from before RFC 9190 (strongSwan 5.9 is one) end without the protected
+	// Servers from before RFC 9190 §2.5 (strongSwan 5.9 is one) end without the protected
 	// success and make the key as for TLS 1.2. The server has proved its certificate by
 	// now, and whoever forges EAP-Success has not the key for IKE's AUTH.
 	key, err := c.export(labelTLS, nil, mskLen)
