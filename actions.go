@@ -90,6 +90,8 @@ func (s *shard) ask(a ike.Ask) {
 		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
 	case ike.Staple:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: ike.Stapled{}})
+	case ike.FindPaths:
+		s.aside(a.ID, func() ike.Reply { return s.node.findPaths(q) })
 	case ike.Usage:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.usage(q)})
 	}
@@ -173,7 +175,11 @@ func (e *planeEvents) Acquire(f esp.Flow) { e.node.wanted(f) }
 
 // Remapped implements esp.Events.
 func (e *planeEvents) Remapped(child uint64, path esp.Path) {
-	e.node.log.Debug("a peer's packets come from another address", zap.Stringer("at", path.Remote))
+	id := ike.ChildID(child)
+	select {
+	case e.node.engines.shards[id.Shard()].in <- ike.Remapped{Child: id, Path: ike.Path{Local: path.Local, Remote: path.Remote, Encap: true}}:
+	default:
+	}
 }
 
 // Expire implements esp.Events.

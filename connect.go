@@ -217,19 +217,7 @@ func (n *Node) paths(conn *config.Connection, remote netip.Addr) (ike.Initiate, 
 		return ike.Initiate{}, err
 	}
 	path := func(port uint16, encap bool) (ike.Path, error) {
-		local := conn.LocalPort
-		if !encap {
-			local = 0 // a configured port belongs to the socket that lasts
-		}
-		sock, err := n.sockets.dial(source, remote, encap, local)
-		if err != nil {
-			return ike.Path{}, err
-		}
-		return ike.Path{
-			Local:  netip.AddrPortFrom(source, sock.LocalAddr().Port()),
-			Remote: netip.AddrPortFrom(remote, port),
-			Encap:  encap,
-		}, nil
+		return n.path(conn, source, netip.AddrPortFrom(remote, port), encap)
 	}
 	initiate := ike.Initiate{Connection: conn.Name}
 	if conn.Port != 0 && conn.Port != ikePort {

@@ -38,6 +38,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		Liveness:         never(c.Liveness),
 		Keepalive:        never(c.Keepalive),
 		FragmentSize:     c.FragmentSize,
+		NoMOBIKE:         c.NoMOBIKE,
 		StrictSignatures: c.Strict,
 	}
 	if len(conn.From) == 0 && len(c.Remote) > 0 {

@@ -21,6 +21,7 @@ type EventKind string
 const (
 	EventStage       EventKind = "stage"        // a named step of connecting is done; Stage and Took say which
 	EventEstablished EventKind = "established"  // an IKE SA is up
+	EventMoved       EventKind = "moved"        // one of the sides has another address
 	EventChildUp     EventKind = "child-up"     // a child SA carries traffic
 	EventChildDown   EventKind = "child-down"   // a child SA is gone
 	EventChildFailed EventKind = "child-failed" // a child SA was refused; the IKE SA stays
@@ -116,6 +117,10 @@ func (n *Node) report(what ike.Happening) {
 		n.log.Info("established", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote),
 			zap.Stringer("at", st.Path.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventEstablished, Connection: st.Connection, Peer: st.Remote.String()})
+	case ike.PathChanged:
+		n.log.Info("moved", zap.String("conn", h.Connection), zap.Stringer("from", h.Path.Local), zap.Stringer("to", h.Path.Remote),
+			zap.Stringer("before", h.Before.Local), zap.Stringer("and", h.Before.Remote))
+		n.events.send(Event{Time: now, Kind: EventMoved, Connection: h.Connection, Text: fmt.Sprintf("%v to %v", h.Path.Local, h.Path.Remote)})
 	case ike.ChildUp:
 		c := h.Child
 		n.log.Info("child up", zap.String("conn", c.Connection), zap.String("child", c.Name),

@@ -34,6 +34,7 @@ import (
 	"martlet/esp/udpencap"
 	"martlet/ike"
 	"martlet/tun"
+	"martlet/tun/netmon"
 	"martlet/tun/netstack"
 )
 
@@ -82,6 +83,7 @@ type Node struct {
 	plane   *esp.Plane
 	device  tun.Device
 	sockets *sockets
+	network netmon.Monitor  // nil where nobody knows of changes
 	stack   *netstack.Stack // nil unless packets end in this process
 	host    *host           // nil unless Host
 	leases  leases
@@ -150,6 +152,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.sockets = newSockets(n)
 	n.engines = newEngines(n)
 	n.engines.start()
+	if err := n.watchNetwork(); err != nil {
+		return err
+	}
 	if n.Serve {
 		if err := n.sockets.listen(); err != nil {
 			return err
@@ -215,6 +220,9 @@ func (n *Node) Close() error {
 			n.engines.shutdown(time.Second)
 		}
 		n.cancel()
+		if n.network != nil {
+			errs = append(errs, n.network.Close())
+		}
 		if n.host != nil {
 			errs = append(errs, n.host.restore())
 		}

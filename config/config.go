@@ -112,6 +112,9 @@ type Connection struct {
 	// FragmentSize is the longest IKE datagram in octets; 0 is what fits a packet of
 	// 1280, -1 turns fragmentation off.
 	FragmentSize int `toml:"fragment_size" range:"-1,0,256..65507"`
+	// NoMOBIKE turns MOBIKE off. A peer of ours that moves is then followed by what it sends,
+	// and where we move the peer has to do that.
+	NoMOBIKE bool `toml:"no_mobike"`
 	// Strict refuses SHA-1 in signatures of peers that announce nothing better.
 	Strict bool `toml:"strict"`
 	// Children are the traffic to protect, by name. Without any, there is one child

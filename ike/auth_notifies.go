@@ -20,6 +20,9 @@ func (s *ikeSA) authOffers() []message.Payload {
 	if s.conn.EAPOnly && s.conn.Local.Method == AuthEAP {
 		ps = append(ps, notify(message.EAPOnlyAuthentication))
 	}
+	if !s.conn.NoMOBIKE {
+		ps = append(ps, s.announceMOBIKE()...)
+	}
 	return ps
 }
 
@@ -50,22 +53,17 @@ func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 		seconds := binary.BigEndian.AppendUint32(nil, uint32(min(s.authLifetime/time.Second, 1<<32-1)))
 		ps = append(ps, notifyData(message.AuthLifetime, seconds))
 	}
+	if last && s.mobike() {
+		ps = append(ps, s.announceMOBIKE()...)
+	}
 	return ps
 }
 
 // readAuthAnswers notes, on the initiator, what an answer says. The peer's AUTH was
 // verified before the last answer is read, but not always before the first.
 func (s *ikeSA) readAuthAnswers(ps []message.Payload, _, last bool) {
-	for _, p := range ps {
-		n, ok := p.(*message.Notify)
-		if !ok {
-			continue
-		}
-		switch n.Notify {
-		case message.MOBIKESupported:
-			if last {
-				s.exts |= extMOBIKE
-			}
-		}
+	if last && message.FindNotify(ps, message.MOBIKESupported) != nil {
+		s.exts |= extMOBIKE
+		s.learnAddresses(ps)
 	}
 }

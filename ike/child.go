@@ -210,7 +210,7 @@ func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte) (*C
 		ChildInfo: ChildInfo{
 			ID: s.e.newChildID(), SA: s.id(), Connection: s.conn.Name, Name: a.cfg.Name,
 			SPIIn: a.spiIn, SPIOut: a.spiOut, Suite: a.suite,
-			Local: a.local, Remote: a.remote, Path: s.path,
+			Local: a.local, Remote: a.remote, Path: s.espPath,
 		},
 		In: in, Out: out, Window: a.cfg.Window,
 	}, nil
@@ -219,7 +219,7 @@ func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte) (*C
 // install puts a child into the data plane.
 func (s *ikeSA) install(c *Child, a *childAnswer) {
 	kept := &child{ChildInfo: c.ChildInfo, sa: s, cfg: a.cfg}
-	kept.Path, c.Path = s.path, s.path
+	kept.Path, c.Path = s.espPath, s.espPath
 	s.children = append(s.children, kept)
 	s.e.children[c.ID] = kept
 	if log := s.e.cfg.KeyLog; log != nil {

@@ -37,6 +37,9 @@ func (s *ikeSA) terminate(reason string) {
 	case stateEstablished:
 		s.state = stateDeleting
 		s.queue = nil
+		if s.offline {
+			s.hasten() // what waits for a network waits no longer
+		}
 		s.enqueue(&deleteTask{reason: reason})
 	case stateConnecting:
 		t, ok := s.active.(*authTask)

@@ -16,6 +16,12 @@ const (
 	maxInitLen       = 8 << 10          // octets of an IKE_SA_INIT request, which a half-open SA keeps
 	maxEarlyDeletes  = 64               // deletes of children that are not there yet
 	maxConversations = 256              // of EAP on TLS at once
+	maxAddresses     = 8                // of one host, told or believed
+	cookie2Len       = 16               // of a return routability check
+	checkTries       = 5                // transmissions of it before the old path is tried too
+	checkRounds      = 3                // of it that may go wrong
+	doubtTries       = 4                // transmissions before other paths are tried
+	wakeTries        = 5                // transmissions of a check after a change of this host's network
 	maxChildren      = 256              // of one SA, when the peer wants another
 	maxSelectors     = 255              // what a TS payload holds
 	nonceLen         = 32               // at least half the key length of every PRF (RFC 7296 §2.10)

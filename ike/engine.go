@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"time"
@@ -29,7 +30,8 @@ type Engine struct {
 	gate        gate
 	redirects   map[string][]time.Time // that were followed lately, by connection
 	drops       [dropCount]uint64
-	seats       int // EAP conversations that cost a coroutine
+	seats       int          // EAP conversations that cost a coroutine
+	addresses   []netip.Addr // of this host
 
 	current    *ikeSA // the SA that is worked on, for the case of a panic
 	serial     uint64
@@ -112,6 +114,10 @@ func (e *Engine) dispatch(ev Event) {
 		e.acquire(ev)
 	case RedirectPeers:
 		e.redirectPeers(ev)
+	case Remapped:
+		e.remapped(ev)
+	case Moved:
+		e.moved(ev)
 	case UnknownSPI:
 		e.unknownSPI(ev.Path)
 	case Answer:

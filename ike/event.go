@@ -2,6 +2,7 @@ package ike
 
 import (
 	"crypto/x509"
+	"net/netip"
 	"time"
 
 	"martlet/crypto/pki"
@@ -52,6 +53,18 @@ type (
 		Connection string
 		To         message.GatewayID
 	}
+	// Remapped says that an authentic packet of a child, the newest so far, came from
+	// another address than its path has.
+	Remapped struct {
+		Child ChildID
+		Path  Path
+	}
+	// Moved says that the addresses or routes of this host are others than before, or
+	// that it may have slept. Addresses are those on which peers can reach it.
+	Moved struct {
+		Addresses []netip.Addr
+		Woken     bool
+	}
 	// UnknownSPI says that ESP with no SA came from a path; it is a hint only.
 	UnknownSPI struct {
 		Path Path
@@ -71,6 +84,8 @@ func (Initiate) event()      {}
 func (Terminate) event()     {}
 func (CloseChild) event()    {}
 func (Acquire) event()       {}
+func (Remapped) event()      {}
+func (Moved) event()         {}
 func (UnknownSPI) event()    {}
 func (RedirectPeers) event() {}
 func (Answer) event()        {}
@@ -243,6 +258,18 @@ type (
 		Path, Encap Path
 		Err         error
 	}
+	// FindPaths asks for the ways to a peer: from each address of this host that may do,
+	// to each of Remotes, at the port and of the kind of Path, which is the one now. The
+	// reply is PathsFound.
+	FindPaths struct {
+		SA         SAID
+		Connection string
+		Path       Path
+		Remotes    []netip.Addr
+	}
+	// PathsFound has ways that there are sockets for, the best first. None means that
+	// this host has no network.
+	PathsFound struct{ Paths []Path }
 	// Usage asks what a child's SAs last did. The reply is UsageReply.
 	Usage struct{ Children []ChildID }
 	// UsageReply tells how long ago, in nanoseconds, something authentic was
@@ -254,6 +281,7 @@ func (Work) question()       {}
 func (Admit) question()      {}
 func (Configure) question()  {}
 func (Reach) question()      {}
+func (FindPaths) question()  {}
 func (Usage) question()      {}
 func (Credential) question() {}
 func (Relay) question()      {}
@@ -264,6 +292,7 @@ func (Account) question()    {}
 func (WorkDone) reply()        {}
 func (Admission) reply()       {}
 func (Configured) reply()      {}
+func (PathsFound) reply()      {}
 func (UsageReply) reply()      {}
 func (Reached) reply()         {}
 func (CredentialReply) reply() {}

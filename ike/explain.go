@@ -63,6 +63,17 @@ func errPeerDead(s *ikeSA) *Error {
 	}
 }
 
+// errAddressRefused is UNACCEPTABLE_ADDRESSES or UNEXPECTED_NAT_DETECTED for every way that
+// we have to the peer.
+func errAddressRefused(s *ikeSA, n *message.Notify) *Error {
+	return &Error{
+		Code: CodeRefused, Notify: n.Notify, Remote: true,
+		What: fmt.Sprintf("%v does not take us at %v", s.path.Remote, s.path.Local.Addr()),
+		Why:  fmt.Sprintf("this host's network has changed, and the peer answers %v to our new address", n.Notify),
+		Hint: "let the peer take us from there: with Martlet that is connection.NAME.from, with others a remote address or a NAT policy",
+	}
+}
+
 // errDeleted is the peer's DELETE of an SA that we opened and still want; for a
 // responder, and when we are deleting it too, that is no failure.
 func (s *ikeSA) errDeleted() *Error {

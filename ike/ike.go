@@ -97,6 +97,8 @@ type Connection struct {
 	IgnoreRedirects bool
 	Redirect        message.GatewayID
 	RedirectLate    bool
+	// NoMOBIKE neither announces nor takes MOBIKE (RFC 4555).
+	NoMOBIKE bool
 	// StrictSignatures refuses SHA-1 in AUTH even from peers that announce no
 	// hash algorithms.
 	StrictSignatures bool

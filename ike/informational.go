@@ -16,6 +16,7 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 		s.linger("the peer gave up", errPeerGaveUp(s, n))
 		return
 	}
+	more := s.mobikeRequest(ps)
 	var gone []*child
 	for _, p := range ps {
 		d, ok := p.(*message.Delete)
@@ -39,7 +40,7 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 			}
 		}
 	}
-	s.peerDeleted(gone)
+	s.peerDeleted(gone, more)
 	if n := message.FindNotify(ps, message.Redirect); n != nil {
 		s.redirectedLater(n)
 	}
@@ -68,7 +69,8 @@ func fatalNotify(t message.NotifyType) bool {
 
 // peerDeleted removes children that the peer deleted and answers with our half of
 // each, but for those whose deletion we have asked for ourselves (RFC 7296 §1.4.1).
-func (s *ikeSA) peerDeleted(gone []*child) {
+// The answer has more besides.
+func (s *ikeSA) peerDeleted(gone []*child, more []message.Payload) {
 	d := &message.Delete{Protocol: suite.ProtocolESP}
 	for _, c := range gone {
 		if !c.deleting {
@@ -77,10 +79,10 @@ func (s *ikeSA) peerDeleted(gone []*child) {
 		s.removeChild(c, "the peer deleted it")
 	}
 	if len(d.SPIs) == 0 {
-		s.respond()
+		s.respond(more...)
 		return
 	}
-	s.respond(d)
+	s.respond(append(more, d)...)
 }
 
 // deletedEarly notes that the peer deleted a child of which we do not know yet: the

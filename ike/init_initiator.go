@@ -28,8 +28,10 @@ func (e *Engine) initiate(ev Initiate) {
 func (e *Engine) newInitiator(conn *Connection, path, encap Path) *ikeSA {
 	s := &ikeSA{
 		initiator: true, conn: conn, spii: e.newIKESPI(),
-		path: path, encapPath: encap, created: e.now, stageAt: e.now,
+		encapPath: encap, created: e.now, stageAt: e.now,
 	}
+	s.mover = true
+	s.startAt(path)
 	if path.Encap {
 		s.encapPath = path
 	}
@@ -269,7 +271,7 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 		}
 		s.answered()
 		s.set(dueInitError, time.Time{})
-		s.path = s.encapPath
+		s.startAt(s.encapPath)
 		s.stageDone(StageInit)
 		s.setupNext()
 		s.done()

@@ -257,9 +257,10 @@ func onlyGroup(proposals []suite.Proposal, group uint16) []suite.Proposal {
 func (e *Engine) openResponder(o *initOffer, hash initHash, conn *Connection, candidates []*Connection, choice suite.Choice) {
 	s := &ikeSA{
 		spii: o.header.SPIi, spir: e.newIKESPI(), conn: conn, candidates: candidates,
-		path: o.path, created: e.now, stageAt: e.now, suite: choice.Suite, conds: o.conds,
+		created: e.now, stageAt: e.now, suite: choice.Suite, conds: o.conds,
 		ni: o.visitor.ni, nr: newNonce(), realI: bytes.Clone(o.raw), asked: hash,
 	}
+	s.startAt(o.path)
 	e.link(s)
 	e.inits[hash] = s
 	e.enter("responder", s)

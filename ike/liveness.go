@@ -22,9 +22,12 @@ func (s *ikeSA) armLiveness(heard time.Time) {
 // armKeepalive starts NAT keepalives where we are behind a NAT
 // (RFC 3948 §4, RFC 7296 §2.23).
 func (s *ikeSA) armKeepalive() {
-	if every := s.conn.keepalive(); s.is(condNATHere) && every > 0 {
-		s.after(dueKeepalive, every)
+	every := s.conn.keepalive()
+	if !s.is(condNATHere) || every <= 0 {
+		s.set(dueKeepalive, time.Time{})
+		return
 	}
+	s.after(dueKeepalive, every)
 }
 
 // usage asks when the children last heard and sent something; then gets the times in
@@ -76,14 +79,38 @@ func (s *ikeSA) check() {
 	s.armLiveness(s.e.now)
 }
 
-// livenessTask is an empty INFORMATIONAL exchange (RFC 7296 §1.4).
-type livenessTask struct{}
+// checkSoon asks the peer at once whether it can be reached, with less patience.
+func (s *ikeSA) checkSoon() {
+	if s.active == nil && len(s.queue) == 0 {
+		s.enqueue(&livenessTask{tries: wakeTries})
+	}
+}
+
+// livenessTask is an INFORMATIONAL exchange that changes nothing (RFC 7296 §1.4). With MOBIKE
+// a mover learns from it whether a NAT has given it another address (RFC 4555 §3.8).
+type livenessTask struct {
+	tries int // transmissions; 0 is as many as of other requests
+}
 
 func (*livenessTask) priority() priority { return prioLiveness }
 
-func (*livenessTask) start(s *ikeSA) { s.request(message.Informational) }
+func (t *livenessTask) start(s *ikeSA) {
+	var ps []message.Payload
+	if s.mover && s.mobike() {
+		ps = natDetection(s.spii, s.spir, s.path)
+	}
+	s.request(message.Informational, ps...)
+	if s.pending != nil && t.tries > 0 {
+		s.pending.limit = min(s.pending.limit, t.tries)
+	}
+}
 
-func (*livenessTask) response(s *ikeSA, _ []message.Payload) { s.done() }
+func (*livenessTask) response(s *ikeSA, ps []message.Payload) {
+	if hash := destinationHash(ps); hash != nil && s.mover && s.mobike() && s.answer.path == s.path && s.seen(hash) {
+		s.wantUpdate()
+	}
+	s.done()
+}
 
 func (*livenessTask) expired(s *ikeSA) { s.peerDead() }
 

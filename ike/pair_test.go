@@ -43,6 +43,7 @@ type host struct {
 	w    *world
 	name string
 	addr netip.Addr
+	more []netip.Addr // further addresses
 	e    *Engine
 
 	reports   []Happening
@@ -59,6 +60,7 @@ type host struct {
 	person    func(Credential) CredentialReply
 	relay     func(Relay) Relayed
 	mute      bool // answers to Asks are withheld
+	offline   bool // it has no network
 }
 
 var epoch = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -186,6 +188,8 @@ func (h *host) reply(q Question) Reply {
 			}
 		}
 		return Reached{Err: fmt.Errorf("no host is called %v", q.To)}
+	case FindPaths:
+		return h.findPaths(q)
 	case Usage:
 		if h.usage != nil {
 			return h.usage(q)
@@ -208,9 +212,47 @@ func (h *host) reply(q Question) Reply {
 	return nil
 }
 
-// carry brings a datagram to the host that has its destination address.
+// addresses are all that the host has, the best first.
+func (h *host) addresses() []netip.Addr { return append([]netip.Addr{h.addr}, h.more...) }
+
+// findPaths pairs the host's addresses with those of the peer.
+func (h *host) findPaths(q FindPaths) PathsFound {
+	var found PathsFound
+	for _, remote := range q.Remotes {
+		for _, local := range h.addresses() {
+			if h.offline || local.Is4() != remote.Is4() {
+				continue
+			}
+			found.Paths = append(found.Paths, Path{
+				Local: netip.AddrPortFrom(local, 4500), Remote: netip.AddrPortFrom(remote, q.Path.Remote.Port()), Encap: true,
+			})
+		}
+	}
+	return found
+}
+
+// move gives the host other addresses and tells its engine.
+func (h *host) move(addrs ...string) {
+	h.more = nil
+	for i, s := range addrs {
+		if a := netip.MustParseAddr(s); i == 0 {
+			h.addr = a
+		} else {
+			h.more = append(h.more, a)
+		}
+	}
+	h.w.log("%s has now %v", h.name, addrs)
+	h.handle(Moved{Addresses: h.addresses()})
+}
+
+// carry brings a datagram to the host that has its destination address, if it comes from
+// one that its sender has.
 func (w *world) carry(a Send) {
 	from := a.Path.Local
+	if !slices.ContainsFunc(w.nodes, func(h *host) bool { return !h.offline && slices.Contains(h.addresses(), from.Addr()) }) {
+		w.log("%v is no address any more", from)
+		return
+	}
 	if mapped, ok := w.nat[from]; ok {
 		from = mapped
 	}
@@ -221,7 +263,7 @@ func (w *world) carry(a Send) {
 		}
 	}
 	for _, h := range w.nodes {
-		if h.addr == to.Addr() {
+		if !h.offline && slices.Contains(h.addresses(), to.Addr()) {
 			w.post(w.delay, h, Datagram{Path: Path{Local: to, Remote: from, Encap: a.Path.Encap}, Data: slices.Clone(a.Data)})
 			return
 		}

@@ -135,8 +135,10 @@ func (s *ikeSA) expects(h message.Header) bool {
 
 // takeResponse hands a response to the task that waits for it.
 func (s *ikeSA) takeResponse(p Path, ps []message.Payload, err error) {
+	s.answer = answer{path: p, via: s.pending.via, tries: s.pending.tries}
 	s.answered()
 	s.follow(p)
+	s.wayAnswered(p)
 	if s.state == stateClosed {
 		s.closedResponse(ps)
 		return
@@ -190,27 +192,6 @@ func (s *ikeSA) takeRequest(p Path, h message.Header, ps []message.Payload, err 
 func (s *ikeSA) badRequest(err error) {
 	s.respond(notify(message.InvalidSyntax))
 	s.linger("malformed message", errSyntax(err))
-}
-
-// follow takes over the path of an authentic and newest message. Before AUTH a
-// responder goes where IKE_AUTH came from (RFC 7296 §2.23); afterwards only a peer
-// behind a NAT may move.
-func (s *ikeSA) follow(p Path) {
-	if p == s.path || s.state == stateClosed {
-		return
-	}
-	switch {
-	case s.initiator && s.state == stateConnecting:
-		return
-	case s.state == stateConnecting:
-	case !s.is(condNATThere), s.path.Encap && !p.Encap: // no ESP goes where there is no encapsulation
-		return
-	}
-	s.path = p
-	for _, c := range s.children {
-		c.Path = p
-		s.e.do(Move{Child: c.ID, Path: p})
-	}
 }
 
 // unprotectedHint looks at a message for this SA that is not encrypted. Nothing that

@@ -31,6 +31,13 @@ type (
 	}
 	// Established tells that both AUTH payloads were verified.
 	Established struct{ Status Status }
+	// PathChanged tells that ESP goes another way: one of the sides has moved, or the
+	// mapping of a NAT has changed.
+	PathChanged struct {
+		SA           SAID
+		Connection   string
+		Before, Path Path
+	}
 	// ChildUp tells that a child SA was installed.
 	ChildUp struct{ Child ChildInfo }
 	// ChildDown tells that a child SA is gone.
@@ -88,6 +95,7 @@ type (
 
 func (StageDone) happening()   {}
 func (Established) happening() {}
+func (PathChanged) happening() {}
 func (ChildUp) happening()     {}
 func (ChildDown) happening()   {}
 func (ChildFailed) happening() {}

@@ -71,8 +71,7 @@ type ikeSA struct {
 	spii, spir message.SPI
 	conn       *Connection   // of a responder before AUTH: the best guess
 	candidates []*Connection // of a responder before AUTH
-	path       Path
-	encapPath  Path // where an initiator goes on after IKE_SA_INIT
+	encapPath  Path          // where an initiator goes on after IKE_SA_INIT
 
 	// What was agreed in IKE_SA_INIT.
 	suite        suite.Suite
@@ -107,6 +106,7 @@ type ikeSA struct {
 	auth          *authentication // of a responder before AUTH, once IKE_AUTH has begun
 	authLifetime  time.Duration   // after which the peer has to prove itself again; 0 never
 
+	mobility
 	window
 	queue    []task
 	active   task

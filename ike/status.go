@@ -18,7 +18,7 @@ func (e *Engine) Statuses() []Status {
 func (s *ikeSA) status() Status {
 	st := Status{
 		SA: s.id(), Initiator: s.initiator, State: s.state.String(),
-		SPIi: s.spii, SPIr: s.spir, Path: s.path,
+		SPIi: s.spii, SPIr: s.spir, Path: s.espPath,
 		Local: s.local, Remote: s.remote, Suite: s.suite, Lease: s.lease, Since: s.since,
 		Stages: slices.Clone(s.stages), Extensions: s.exts.names(), Conditions: s.conds.names(),
 	}

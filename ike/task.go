@@ -16,6 +16,7 @@ const (
 	prioCreateChild priority = 20
 	prioRedirect    priority = 55
 	prioDeleteChild priority = 60
+	prioMOBIKE      priority = 65
 	prioDelete      priority = 70
 	prioSetup       priority = 80 // IKE_SA_INIT, IKE_AUTH
 )

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"martlet/crypto/suite"
@@ -13,6 +14,7 @@ import (
 type window struct {
 	nextID  uint32   // of our next request
 	pending *request // ours, not answered yet
+	answer  answer   // the last one
 
 	expectID      uint32       // of the peer's next request
 	serving       *exchange    // the peer's request of that ID, while it is worked on
@@ -31,6 +33,14 @@ type request struct {
 	tries    int // transmissions so far
 	limit    int // of tries
 	wait     time.Duration
+	via      []Path // on which it was sent
+}
+
+// answer is where a response came from, and where its request had gone.
+type answer struct {
+	path  Path
+	via   []Path
+	tries int // transmissions since the path was chosen
 }
 
 // exchange is a request of the peer that waits for our answer.
@@ -79,12 +89,22 @@ func (s *ikeSA) begin(kind message.ExchangeType, grams [][]byte) {
 
 // transmit sends the outstanding request once more and arms its repetition.
 func (s *ikeSA) transmit() {
+	if s.parked() {
+		s.set(dueRetransmit, time.Time{})
+		return
+	}
 	p := s.pending
+	for _, way := range s.ways() {
+		s.send(way, p.grams)
+		if !slices.Contains(p.via, way) {
+			p.via = append(p.via, way)
+		}
+	}
 	p.tries++
-	s.send(s.path, p.grams)
 	s.after(dueRetransmit, jitter(p.wait))
 	r := s.e.cfg.Retransmit
 	p.wait = min(time.Duration(float64(p.wait)*r.factor()), r.maximum())
+	s.doubt()
 }
 
 // jitter changes d by up to ±10 %.

@@ -214,6 +214,8 @@ func (n *node) ask(a ike.Ask) {
 			answer(q.Run())
 		case ike.Usage:
 			answer(ike.UsageReply{Heard: -1, Sent: -1})
+		case ike.FindPaths:
+			answer(n.findPaths(q))
 		case ike.Configure:
 			answer(ike.Configured{})
 		case ike.Vouch:
@@ -226,6 +228,17 @@ func (n *node) ask(a ike.Ask) {
 			n.w.fault("%s: asks %T", n.name, q)
 		}
 	})
+}
+
+// findPaths is the one way from the host's address to each of the peer's.
+func (n *node) findPaths(q ike.FindPaths) ike.PathsFound {
+	var found ike.PathsFound
+	for _, remote := range q.Remotes {
+		found.Paths = append(found.Paths, ike.Path{
+			Local: netip.AddrPortFrom(n.host.Addr(), n.ports[1]), Remote: netip.AddrPortFrom(remote, q.Path.Remote.Port()), Encap: true,
+		})
+	}
+	return found
 }
 
 func (n *node) admit(q ike.Admit, answer func(ike.Reply)) {
@@ -265,7 +278,7 @@ func (n *node) report(what ike.Happening) {
 		n.w.note(n.name, "warning: %s", r.Text)
 	case ike.Refused:
 		n.w.note(n.name, "refused %v %v", r.Reason, r.Err)
-	case ike.StageDone, ike.ChildUp, ike.ChildDown:
+	case ike.StageDone, ike.ChildUp, ike.ChildDown, ike.PathChanged:
 	default:
 		n.w.fault("%s: reports %T", n.name, r)
 	}

@@ -1,0 +1,535 @@
+package ike
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"martlet/ike/message"
+)
+
+// roamers is a pair that is up and that checks nothing by itself.
+func roamers(t testing.TB, change ...func(client, gateway *Connection)) (w *world, a, b *host) {
+	t.Helper()
+	client, gateway := pskPair(t)
+	client.Liveness, gateway.Liveness = -1, -1
+	for _, f := range change {
+		f(client, gateway)
+	}
+	return up(t, client, gateway)
+}
+
+// meet checks that IKE and ESP of both sides go between the same two addresses.
+func meet(t testing.TB, a, b *host, client, gateway string) {
+	t.Helper()
+	agree(t, a, b, 1)
+	for _, x := range []struct {
+		h             *host
+		local, remote string
+	}{{a, client, gateway}, {b, gateway, client}} {
+		want := Path{
+			Local:  netip.AddrPortFrom(netip.MustParseAddr(x.local), 4500),
+			Remote: netip.AddrPortFrom(netip.MustParseAddr(x.remote), 4500), Encap: true,
+		}
+		s := engineOf(x.h)
+		if s.path != want || s.espPath != want {
+			t.Errorf("%s: IKE on %v, ESP on %v, want %v", x.h.name, s.path, s.espPath, want)
+		}
+		if got := x.h.onlyChild().Path; got != want {
+			t.Errorf("%s: the data plane sends on %v, want %v", x.h.name, got, want)
+		}
+		if s.active != nil || len(s.queue) > 0 {
+			t.Errorf("%s: something is still under way", x.h.name)
+		}
+	}
+}
+
+const (
+	homeAddr, awayAddr     = "192.0.2.1", "192.0.2.99"
+	gatewayAddr, otherAddr = "198.51.100.1", "198.51.100.2"
+	strangerAddr           = "203.0.113.66"
+)
+
+// pathFrom is where a message to h comes from, when its sender is at addr.
+func (h *host) pathFrom(addr string, port uint16) Path {
+	return Path{
+		Local:  netip.AddrPortFrom(h.addr, 4500),
+		Remote: netip.AddrPortFrom(netip.MustParseAddr(addr), port), Encap: true,
+	}
+}
+
+func TestMOBIKEIsAnnounced(t *testing.T) {
+	client, gateway := pskPair(t)
+	w, a, b := pair(t, client, gateway)
+	b.more = []netip.Addr{netip.MustParseAddr(otherAddr), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("10.0.0.1")}
+	b.handle(Moved{Addresses: b.addresses()})
+	a.handle(Moved{Addresses: []netip.Addr{a.addr, netip.MustParseAddr(awayAddr)}})
+	a.initiate("home", b)
+	w.run(time.Second)
+	agree(t, a, b, 1)
+	if !engineOf(a).mobike() || !engineOf(b).mobike() {
+		t.Error("MOBIKE is not in use")
+	}
+	// What is private is not for a peer that came to a public address.
+	want := []netip.Addr{b.addr, netip.MustParseAddr(otherAddr), netip.MustParseAddr("2001:db8::1")}
+	if got := engineOf(a).remotes; !slices.Equal(got, want) {
+		t.Errorf("the client knows the gateway's addresses %v, want %v", got, want)
+	}
+	if got := engineOf(b).remotes; len(got) != 0 {
+		t.Errorf("the client told its addresses %v", got)
+	}
+}
+
+func TestMOBIKEOff(t *testing.T) {
+	for _, off := range []func(client, gateway *Connection){
+		func(client, _ *Connection) { client.NoMOBIKE = true },
+		func(_, gateway *Connection) { gateway.NoMOBIKE = true },
+	} {
+		_, a, b := roamers(t, off)
+		if engineOf(a).mobike() || engineOf(b).mobike() {
+			t.Error("MOBIKE is in use")
+		}
+	}
+}
+
+// TestAddressChange: UPDATE_SA_ADDRESSES, its answer, the cookie and its echo, each of
+// them in good order, lost, repeated and late.
+func TestAddressChange(t *testing.T) {
+	type fate struct {
+		name   string
+		copies int
+		late   time.Duration
+	}
+	for _, f := range []fate{{"lost", 0, 0}, {"repeated", 2, 0}, {"late", 1, 1300 * time.Millisecond}} {
+		for number := range 4 {
+			t.Run(fmt.Sprintf("message %d is %s", number, f.name), func(t *testing.T) {
+				w, a, b := roamers(t)
+				seen := 0
+				w.fate = func(_ *host, s Send) int {
+					seen++
+					if seen != number+1 {
+						return 1
+					}
+					if f.late > 0 {
+						w.delay, f.late = f.late, 0
+						w.carry(s)
+						w.delay = 10 * time.Millisecond
+						return 0
+					}
+					return f.copies
+				}
+				a.move(awayAddr)
+				w.run(20 * time.Second)
+				meet(t, a, b, awayAddr, gatewayAddr)
+				if n := len(found[PathChanged](b)); n != 1 {
+					t.Errorf("the gateway reports %d changes", n)
+				}
+			})
+		}
+	}
+}
+
+// TestAddressChangeTakesTwoRoundTrips: what the client sends goes on at once, what the
+// gateway sends when the cookie came back.
+func TestAddressChangeTakesTwoRoundTrips(t *testing.T) {
+	w, a, b := roamers(t)
+	old := b.onlyChild().Path
+	a.move(awayAddr)
+	w.run(0)
+	if got := a.onlyChild().Path.Local.Addr().String(); got != awayAddr {
+		t.Errorf("the client sends from %v, an address that it has not", got)
+	}
+	w.run(25 * time.Millisecond)
+	if got := b.onlyChild().Path; got != old {
+		t.Errorf("the gateway sends to %v before the cookie came back", got)
+	}
+	w.run(15 * time.Millisecond)
+	meet(t, a, b, awayAddr, gatewayAddr)
+}
+
+// TestRow64SpoofedUpdate: somebody on the path changes the source of an authentic
+// UPDATE_SA_ADDRESSES, and does not answer there. No packet ever goes there, and the
+// SA lives on where it was.
+func TestRow64SpoofedUpdate(t *testing.T) {
+	for _, relayed := range []bool{false, true} {
+		w, a, b := roamers(t)
+		home := b.onlyChild().Path
+		s := engineOf(a)
+		spoofed := b.pathFrom(strangerAddr, 4500)
+		raw := craft(t, s, message.Informational, s.nextID, 0, notify(message.UpdateSAAddresses))
+		s.nextID++
+		w.fate = func(from *host, x Send) int {
+			if from == b && x.Path.Remote == spoofed.Remote && relayed {
+				// The stranger sends on what comes, and the answers too, from anywhere.
+				a.deliver(b, x.Data)
+			}
+			return 1
+		}
+		b.deliverOn(spoofed, raw)
+		for range 1200 {
+			w.run(50 * time.Millisecond)
+			if got := b.onlyChild().Path; got != home {
+				t.Fatalf("relayed %v: packets go to %v", relayed, got)
+			}
+		}
+		asked := 0
+		for _, x := range b.sent {
+			if h, err := message.ParseHeader(x.Data); err == nil && !h.IsResponse() && x.Path.Remote == spoofed.Remote {
+				asked++
+			}
+		}
+		if asked == 0 {
+			t.Error("the gateway did not ask at the address that it was told")
+		}
+		agree(t, a, b, 1)
+		a.move(awayAddr)
+		w.run(30 * time.Second)
+		meet(t, a, b, awayAddr, gatewayAddr)
+	}
+}
+
+// TestRow64CookieMustBeRight: an answer without the cookie, or with another one, moves
+// nothing.
+func TestRow64CookieMustBeRight(t *testing.T) {
+	for _, answer := range [][]message.Payload{nil, {notifyData(message.Cookie2, make([]byte, cookie2Len))}, {notifyData(message.Cookie2, nil)}} {
+		w, a, b := roamers(t)
+		home := b.onlyChild().Path
+		s := engineOf(a)
+		w.fate = func(*host, Send) int { return 0 }
+		b.deliverOn(b.pathFrom(strangerAddr, 4500), craft(t, s, message.Informational, s.nextID, 0, notify(message.UpdateSAAddresses)))
+		id := engineOf(b).pending.id
+		b.deliverOn(b.pathFrom(strangerAddr, 4500), craft(t, s, message.Informational, id, message.FlagResponse, answer...))
+		if got := b.onlyChild().Path; got != home {
+			t.Errorf("%v: packets go to %v", answer, got)
+		}
+		if len(found[Warned](b)) != 1 {
+			t.Error("nobody is told")
+		}
+	}
+}
+
+// TestRow64Remapped: the newest authentic packet of a peer behind a NAT says where it is,
+// until the next one does. Without a NAT a peer with MOBIKE says so itself.
+func TestRow64Remapped(t *testing.T) {
+	client, gateway := pskPair(t)
+	w, a, b := pair(t, client, gateway)
+	masquerade(w, a, "203.0.113.7", 20000)
+	a.initiate("home", b)
+	w.run(time.Second)
+	c := b.onlyChild()
+	old := c.Path
+	for _, p := range []Path{b.pathFrom("203.0.113.7", 33333), b.pathFrom(strangerAddr, 4500), old} {
+		b.handle(Remapped{Child: c.ID, Path: p})
+		if s := engineOf(b); b.onlyChild().Path != p || s.path != p {
+			t.Errorf("IKE on %v, packets on %v, want %v", s.path, b.onlyChild().Path, p)
+		}
+	}
+	b.handle(Remapped{Child: c.ID + 100, Path: b.pathFrom(strangerAddr, 4500)})
+	if b.onlyChild().Path != old {
+		t.Error("another child's packet moved this one")
+	}
+
+	_, _, b = roamers(t)
+	c, home := b.onlyChild(), b.onlyChild().Path
+	b.handle(Remapped{Child: c.ID, Path: b.pathFrom(strangerAddr, 4500)})
+	if b.onlyChild().Path != home {
+		t.Error("a peer without NAT moved by itself")
+	}
+}
+
+// TestWithoutMOBIKEAPeerIsFollowed: it has no other way to say where it is.
+func TestWithoutMOBIKEAPeerIsFollowed(t *testing.T) {
+	w, a, b := roamers(t, func(client, _ *Connection) { client.NoMOBIKE = true })
+	a.move(awayAddr)
+	w.run(time.Second)
+	meet(t, a, b, awayAddr, gatewayAddr)
+
+	// The gateway does not move because somebody sends from elsewhere.
+	home := a.onlyChild().Path
+	a.handle(Remapped{Child: a.onlyChild().ID, Path: a.pathFrom(strangerAddr, 4500)})
+	if a.onlyChild().Path != home {
+		t.Error("the client followed its gateway")
+	}
+	c := b.onlyChild()
+	b.handle(Remapped{Child: c.ID, Path: b.pathFrom(homeAddr, 4500)})
+	if got := b.onlyChild().Path; got.Remote.Addr().String() != homeAddr {
+		t.Errorf("the gateway sends to %v", got)
+	}
+}
+
+// TestChangeWhileAsking: what is outstanding goes out again bit for bit on the new path,
+// and the update follows.
+func TestChangeWhileAsking(t *testing.T) {
+	w, a, b := roamers(t)
+	w.fate = func(*host, Send) int { return 0 }
+	a.poke((*ikeSA).check)
+	w.run(100 * time.Millisecond)
+	asked := slices.Clone(a.sent[len(a.sent)-1].Data)
+	w.fate = nil
+	a.sent = nil
+	a.move(awayAddr)
+	w.run(time.Millisecond)
+	if len(a.sent) == 0 || !bytes.Equal(a.sent[0].Data, asked) || a.sent[0].Path.Local.Addr().String() != awayAddr {
+		t.Fatal("the request was not repeated from the new address")
+	}
+	w.run(2 * time.Second)
+	meet(t, a, b, awayAddr, gatewayAddr)
+}
+
+// TestChangesInQuickSuccession: the last one counts.
+func TestChangesInQuickSuccession(t *testing.T) {
+	for gap := range 12 {
+		w, a, b := roamers(t)
+		for _, at := range []string{awayAddr, "192.0.2.98", homeAddr, "192.0.2.97"} {
+			a.move(at)
+			w.run(time.Duration(gap) * 5 * time.Millisecond)
+		}
+		w.run(10 * time.Second)
+		meet(t, a, b, "192.0.2.97", gatewayAddr)
+	}
+}
+
+// multihomed is a client and a gateway with two addresses, which the client was told.
+func multihomed(t testing.TB) (w *world, a, b *host) {
+	t.Helper()
+	client, gateway := pskPair(t)
+	client.Liveness, gateway.Liveness = 10*time.Second, -1
+	w, a, b = pair(t, client, gateway)
+	b.more = []netip.Addr{netip.MustParseAddr(otherAddr)}
+	b.handle(Moved{Addresses: b.addresses()})
+	a.initiate("home", b)
+	w.run(time.Second)
+	agree(t, a, b, 1)
+	return w, a, b
+}
+
+// TestDeadPathIsLeft: one of the gateway's addresses is cut off, and it does not know. The
+// client finds the other one before it gives the peer up.
+func TestDeadPathIsLeft(t *testing.T) {
+	w, a, b := multihomed(t)
+	w.fate = func(_ *host, s Send) int {
+		if s.Path.Local.Addr().String() == gatewayAddr || s.Path.Remote.Addr().String() == gatewayAddr {
+			return 0
+		}
+		return 1
+	}
+	w.run(30 * time.Second)
+	meet(t, a, b, homeAddr, otherAddr)
+}
+
+// TestBothMoveAtOnce: the client loses its address at the same time.
+func TestBothMoveAtOnce(t *testing.T) {
+	w, a, b := multihomed(t)
+	b.move(otherAddr)
+	a.move(awayAddr)
+	w.run(30 * time.Second)
+	meet(t, a, b, awayAddr, otherAddr)
+}
+
+// TestGatewayMoves: it cannot move the SA itself, but tells the client that its old
+// address is gone.
+func TestGatewayMoves(t *testing.T) {
+	w, a, b := multihomed(t)
+	b.move(otherAddr)
+	w.run(time.Second)
+	meet(t, a, b, homeAddr, otherAddr)
+	if got := engineOf(a).remotes; !slices.Equal(got, []netip.Addr{netip.MustParseAddr(otherAddr)}) {
+		t.Errorf("the client knows the gateway's addresses %v", got)
+	}
+	b.move(otherAddr, gatewayAddr)
+	w.run(time.Second)
+	if got := engineOf(a).remotes; len(got) != 2 {
+		t.Errorf("the client knows the gateway's addresses %v", got)
+	}
+	meet(t, a, b, homeAddr, otherAddr)
+}
+
+// TestOffline: without a network the SA is kept, nothing is given up, and it goes on.
+func TestOffline(t *testing.T) {
+	for _, back := range []string{homeAddr, awayAddr} {
+		client, gateway := pskPair(t)
+		client.Liveness, gateway.Liveness = 10*time.Second, -1
+		w, a, b := up(t, client, gateway)
+		a.offline = true
+		a.handle(Moved{})
+		w.run(time.Minute)
+		if n := len(a.established()); n != 1 {
+			t.Fatalf("%d SAs after a minute without network", n)
+		}
+		a.offline = false
+		a.move(back)
+		w.run(5 * time.Second)
+		meet(t, a, b, back, gatewayAddr)
+	}
+	// An order to end it is carried out all the same.
+	w, a, _ := roamers(t)
+	a.offline = true
+	a.handle(Moved{})
+	w.run(time.Second)
+	a.poke((*ikeSA).check)
+	a.handle(Terminate{})
+	w.run(time.Minute)
+	empty(t, a)
+}
+
+// TestWoken: after a sleep the peer is asked at once, and given up soon if it is gone.
+func TestWoken(t *testing.T) {
+	w, a, b := roamers(t)
+	a.sent, b.sent = nil, nil
+	a.handle(Moved{Addresses: a.addresses(), Woken: true})
+	w.run(time.Second)
+	if len(a.sent) != 1 || len(b.sent) != 1 {
+		t.Errorf("%d requests and %d answers", len(a.sent), len(b.sent))
+	}
+	w.fate = func(*host, Send) int { return 0 }
+	b.handle(Moved{Addresses: b.addresses(), Woken: true})
+	w.run(15 * time.Second)
+	if b.downCode() != CodePeerDead {
+		t.Error("a peer that is gone was not given up")
+	}
+}
+
+// TestUnacceptableAddresses: a gateway that takes peers from some addresses only says
+// so, and the client goes elsewhere or ends.
+func TestUnacceptableAddresses(t *testing.T) {
+	narrow := func(_, gateway *Connection) { gateway.From = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }
+	w, a, b := roamers(t, narrow)
+	a.move(strangerAddr, awayAddr)
+	w.run(5 * time.Second)
+	meet(t, a, b, awayAddr, gatewayAddr)
+
+	w, a, b = roamers(t, narrow)
+	a.move(strangerAddr)
+	w.run(5 * time.Second)
+	if a.downCode() != CodeRefused {
+		t.Errorf("ended with %v", a.downCode())
+	}
+	w.run(time.Minute)
+	empty(t, a, b)
+}
+
+// TestNoNATsAllowed: the peer says from where to where it sends, and an update that a NAT
+// has changed is refused.
+func TestNoNATsAllowed(t *testing.T) {
+	for _, c := range []struct {
+		name, from string
+		data       func(p Path) []byte
+		want       message.NotifyType
+	}{
+		{"true", awayAddr, bothEnds, 0},
+		{"translated", awayAddr, func(p Path) []byte { p.Remote = netip.MustParseAddrPort("10.0.0.1:4500"); return bothEnds(p) }, message.UnexpectedNATDetected},
+		{"another port", awayAddr, func(p Path) []byte { p.Remote = netip.AddrPortFrom(p.Remote.Addr(), 4501); return bothEnds(p) }, message.UnexpectedNATDetected},
+		{"cut off", awayAddr, func(p Path) []byte { return bothEnds(p)[:11] }, message.UnexpectedNATDetected},
+		{"empty", awayAddr, func(Path) []byte { return nil }, message.UnexpectedNATDetected},
+	} {
+		w, a, b := roamers(t)
+		s, home := engineOf(a), engineOf(b).path
+		w.fate = func(*host, Send) int { return 0 }
+		p := b.pathFrom(c.from, 4500)
+		b.deliverOn(p, craft(t, s, message.Informational, s.nextID, 0, notify(message.UpdateSAAddresses), notifyData(message.NoNATsAllowed, c.data(p))))
+		got := message.NotifyType(0)
+		for _, x := range b.sent {
+			if h, err := message.ParseHeader(x.Data); err == nil && h.IsResponse() && h.MessageID == s.nextID {
+				_, e, text, _ := message.Open(slices.Clone(x.Data), s.open)
+				if ps, err := message.ParsePayloads(e.First, text); err != nil {
+					t.Fatal(err)
+				} else if n := message.FindError(ps); n != nil {
+					got = n.Notify
+				}
+			}
+		}
+		moved := engineOf(b).path != home
+		if got != c.want || moved != (c.want == 0) {
+			t.Errorf("%s: answered %v, IKE moved: %v", c.name, got, moved)
+		}
+	}
+}
+
+// TestNATIsDetectedAnew: the client goes behind a NAT and out again; keepalives begin
+// and end.
+func TestNATIsDetectedAnew(t *testing.T) {
+	w, a, b := roamers(t)
+	w.nat[netip.MustParseAddrPort(awayAddr+":4500")] = netip.MustParseAddrPort("203.0.113.7:20000")
+	a.move(awayAddr)
+	w.run(time.Second)
+	if !engineOf(a).is(condNATHere) || !engineOf(b).is(condNATThere) {
+		t.Errorf("conditions %v and %v", engineOf(a).conds.names(), engineOf(b).conds.names())
+	}
+	if got := b.onlyChild().Path.Remote.String(); got != "203.0.113.7:20000" {
+		t.Errorf("the gateway sends to %v", got)
+	}
+	a.sent = nil
+	w.run(50 * time.Second)
+	if len(a.sent) != 2 || !a.sent[0].Keepalive {
+		t.Errorf("%d messages in 50 s, want two keepalives", len(a.sent))
+	}
+	a.move(homeAddr)
+	w.run(time.Second)
+	meet(t, a, b, homeAddr, gatewayAddr)
+	if engineOf(a).is(condNATHere) || engineOf(b).is(condNATThere) {
+		t.Errorf("conditions %v and %v", engineOf(a).conds.names(), engineOf(b).conds.names())
+	}
+	a.sent = nil
+	w.run(time.Minute)
+	if len(a.sent) != 0 {
+		t.Errorf("%d messages without a NAT", len(a.sent))
+	}
+}
+
+// TestMappingChangeIsNoticed: with nothing but IKE, the client's own check tells it that the
+// NAT has given it another port.
+func TestMappingChangeIsNoticed(t *testing.T) {
+	client, gateway := pskPair(t)
+	client.Liveness, gateway.Liveness = 10*time.Second, -1
+	w, a, b := pair(t, client, gateway)
+	masquerade(w, a, "203.0.113.7", 20000)
+	a.initiate("home", b)
+	for port := uint16(30000); port < 30003; port++ {
+		w.run(15 * time.Second)
+		outside := netip.AddrPortFrom(netip.MustParseAddr("203.0.113.7"), port)
+		w.nat[netip.AddrPortFrom(a.addr, 4500)] = outside
+		w.run(15 * time.Second)
+		if got := b.onlyChild().Path.Remote; got != outside {
+			t.Errorf("the gateway sends to %v, want %v", got, outside)
+		}
+	}
+	// As long as nothing changes nothing is told.
+	a.sent = nil
+	w.run(45 * time.Second)
+	for _, x := range a.sent {
+		if h, err := message.ParseHeader(x.Data); err == nil && !h.IsResponse() && len(x.Data) > 113 {
+			t.Error("an update without need")
+		}
+	}
+}
+
+// TestReadAddresses: lists of every length, and addresses that cannot be another host's.
+func TestReadAddresses(t *testing.T) {
+	for size := range 21 {
+		for _, kind := range []message.NotifyType{message.AdditionalIP4Address, message.AdditionalIP6Address} {
+			got, said := readAddresses([]message.Payload{notifyData(kind, bytes.Repeat([]byte{33}, size))})
+			want := kind == message.AdditionalIP4Address && size == 4 || kind == message.AdditionalIP6Address && size == 16
+			if !said || len(got) != map[bool]int{true: 1}[want] {
+				t.Errorf("%v of %d octets: %v", kind, size, got)
+			}
+		}
+	}
+	for _, bad := range []string{"0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1", "fe80::1"} {
+		if got, _ := readAddresses(additionalAddresses([]netip.Addr{netip.MustParseAddr(bad)})); len(got) != 0 {
+			t.Errorf("took %v", got)
+		}
+	}
+	many := slices.Repeat([]netip.Addr{netip.MustParseAddr(otherAddr)}, 50)
+	if got, _ := readAddresses(additionalAddresses(many)); len(got) != maxAddresses {
+		t.Errorf("took %d addresses", len(got))
+	}
+	if _, said := readAddresses([]message.Payload{notify(message.MOBIKESupported)}); said {
+		t.Error("nothing was said of addresses")
+	}
+	if got, said := readAddresses([]message.Payload{notify(message.NoAdditionalAddresses)}); !said || len(got) != 0 {
+		t.Error("NO_ADDITIONAL_ADDRESSES was not understood")
+	}
+}

@@ -1,0 +1,139 @@
+package ike
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+)
+
+// mobility is where an SA's messages and packets go, and what may become of that. The SA
+// that replaces another in a rekey takes it over.
+type mobility struct {
+	path    Path // of IKE messages
+	espPath Path // of the children's packets: path, once the peer has answered from there
+
+	// mover says that we decide about paths: we opened the first IKE SA of the line,
+	// whoever rekeyed it since (RFC 4555 §1.3).
+	mover   bool
+	remotes []netip.Addr // a mover's: where the peer can be reached besides path
+	paths   []Path       // a mover's: ways to the peer, the best first
+	probing bool         // a mover's: path may be dead; the first way that answers is taken
+	offline bool         // a mover's: there is no way to the peer
+	seeks   int          // questions for ways; only the answer to the last one counts
+	seenAs  []byte       // the hash of the address at which the peer last saw us
+
+	told []netip.Addr // the further addresses of ours that the peer knows of
+}
+
+// mobike tells whether both sides can do MOBIKE.
+func (s *ikeSA) mobike() bool { return s.supports(extMOBIKE) && !s.conn.NoMOBIKE }
+
+// startAt sets the path of an SA that has no children yet.
+func (s *ikeSA) startAt(p Path) { s.path, s.espPath = p, p }
+
+// follow takes over the path of an authentic and newest message. Before AUTH a
+// responder goes where IKE_AUTH came from (RFC 7296 §2.23). With MOBIKE the initiator says
+// where to go, and a message without UPDATE_SA_ADDRESSES changes nothing (RFC 4555 §3.8).
+func (s *ikeSA) follow(p Path) {
+	switch {
+	case p == s.path, s.state == stateClosed:
+	case s.state == stateConnecting && s.initiator:
+	case s.state == stateConnecting:
+		s.startAt(p)
+	case !s.mobike() && s.mayFollow(p):
+		s.goTo(p)
+	}
+}
+
+// mayFollow tells whether the peer may be where an authentic message or packet came from:
+// a peer behind a NAT does not know its address, and one without MOBIKE cannot tell
+// it. Whom we called stays where it is, unless a NAT is before it.
+func (s *ikeSA) mayFollow(p Path) bool {
+	return p.Encap && (s.is(condNATThere) || !s.mobike() && !s.mover)
+}
+
+// remapped takes what the data plane tells: the newest authentic packet of a child came
+// from elsewhere. The next newest one from the old place undoes it.
+func (e *Engine) remapped(ev Remapped) {
+	c, ok := e.children[ev.Child]
+	if !ok {
+		return
+	}
+	e.enter("remapped", c.sa)
+	if s := c.sa; ev.Path != s.espPath && s.mayFollow(ev.Path) {
+		s.goTo(ev.Path)
+	}
+}
+
+// goTo moves the SA and its children to where the peer was found.
+func (s *ikeSA) goTo(p Path) {
+	s.path = p
+	s.moveTraffic()
+}
+
+// moveTraffic sends the children's packets where IKE messages go.
+func (s *ikeSA) moveTraffic() {
+	if s.espPath == s.path {
+		return
+	}
+	before := s.espPath
+	s.espPath = s.path
+	for _, c := range s.children {
+		c.Path = s.path
+		s.e.do(Move{Child: c.ID, Path: s.path})
+	}
+	s.e.report(PathChanged{SA: s.id(), Connection: s.conn.Name, Before: before, Path: s.path})
+}
+
+// setConditions takes what NAT detection found anew.
+func (s *ikeSA) setConditions(c condition) {
+	s.conds = c
+	s.armKeepalive()
+}
+
+// seen compares the address at which the peer sees us with the one before, by the hash that
+// it sent, and tells whether it is another one: the mapping of a NAT has changed. As long
+// as nothing was heard of it the peer is thought to see the address that we know.
+func (s *ikeSA) seen(hash []byte) (changed bool) {
+	before := s.seenAs
+	if before == nil {
+		before = natHash(s.spii, s.spir, s.path.Local)
+	}
+	s.seenAs = hash
+	return !bytes.Equal(before, hash)
+}
+
+// ways are the paths on which the outstanding request is sent now. Datagrams are the same
+// on all of them, so that the peer executes one and answers each where it came from.
+func (s *ikeSA) ways() []Path {
+	switch tries := s.pending.tries; {
+	case s.state != stateEstablished || tries == 0:
+	case s.probing && s.mobike():
+		ways := []Path{s.path}
+		for _, p := range s.paths {
+			if p != s.path {
+				ways = append(ways, p)
+			}
+		}
+		return ways
+	case tries >= checkTries && !s.mover && s.path != s.espPath:
+		// The peer does not answer where it said that it is.
+		return []Path{s.path, s.espPath}
+	}
+	return []Path{s.path}
+}
+
+// strayed tells whether the request that was just answered was on any other path than p.
+func (s *ikeSA) strayed(p Path) bool {
+	return slices.ContainsFunc(s.answer.via, func(x Path) bool { return x != p })
+}
+
+// hasten sends the outstanding request at once and counts its repetitions anew: the path
+// has changed.
+func (s *ikeSA) hasten() {
+	if s.pending == nil {
+		return
+	}
+	s.pending.tries, s.pending.wait = 0, s.e.cfg.Retransmit.first()
+	s.transmit()
+}
