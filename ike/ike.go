@@ -97,7 +97,7 @@ type Connection struct {
 	IgnoreRedirects bool
 	Redirect        message.GatewayID
 	RedirectLate    bool
-	// NoMOBIKE neither announces nor takes MOBIKE (RFC 4555).
+	// NoMOBIKE neither announces nor takes MOBIKE (RFC 4555 §3.1).
 	NoMOBIKE bool
 	// StrictSignatures refuses SHA-1 in AUTH even from peers that announce no
 	// hash algorithms.

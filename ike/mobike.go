@@ -10,7 +10,7 @@ import (
 	"martlet/ike/message"
 )
 
-// MOBIKE (RFC 4555): what is announced, and the side that is told of moves.
+// MOBIKE: what is announced (RFC 4555 §3.1), and the side that is told of moves (§3.5).
 
 // announceMOBIKE is what both sides add to IKE_AUTH. Only a responder lists its further
 // addresses: what an initiator has at home is nobody's business, and it says where
