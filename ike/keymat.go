@@ -3,6 +3,7 @@ package ike
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"martlet/crypto/suite"
 	"martlet/ike/message"
@@ -21,10 +22,11 @@ func SKEYSEED(prf suite.PRF, ni, nr, shared []byte) suite.Secret {
 }
 
 // RekeyedSKEYSEED is the seed of the keys of an IKE SA that replaces another:
-// prf(SK_d (old), g^ir | Ni | Nr) with the PRF of the old one (RFC 7296 §2.18). A
-// further key exchange of RFC 9370 §2.2.2 has the same form.
-func RekeyedSKEYSEED(old suite.PRF, d suite.Secret, ni, nr, shared []byte) suite.Secret {
-	return old.Sum(d, shared, ni, nr)
+// prf(SK_d (old), g^ir | Ni | Nr) with the PRF of the old one (RFC 7296 §2.18), then the
+// secrets of the additional key exchanges in their order (RFC 9370 §2.2.4). A further key
+// exchange in IKE_INTERMEDIATE has the same form (RFC 9370 §2.2.2).
+func RekeyedSKEYSEED(old suite.PRF, d suite.Secret, ni, nr, shared []byte, more ...[]byte) suite.Secret {
+	return old.Sum(d, append([][]byte{shared, ni, nr}, more...)...)
 }
 
 // DeriveIKE makes the keys of an IKE SA of suite s:
@@ -57,15 +59,15 @@ func DeriveIKE(s suite.Suite, seed suite.Secret, ni, nr []byte, spii, spir messa
 
 // DeriveChild makes the keys of a child SA pair of suite s: KEYMAT is prf+(SK_d,
 // Ni | Nr), or prf+(SK_d, g^ir | Ni | Nr) where a key exchange was part of
-// CREATE_CHILD_SA; shared is empty otherwise. i is the direction of what the
-// initiator of this exchange sends (RFC 7296 §2.17). prf is the IKE SA's.
-func DeriveChild(prf suite.PRF, d suite.Secret, s suite.Suite, shared, ni, nr []byte) (i, r ChildKeys, err error) {
+// CREATE_CHILD_SA; shared is empty otherwise. The secrets of additional key exchanges
+// follow, in their order (RFC 9370 §2.2.4). i is the direction of what the initiator of
+// this exchange sends (RFC 7296 §2.17). prf is the IKE SA's.
+func DeriveChild(prf suite.PRF, d suite.Secret, s suite.Suite, shared, ni, nr []byte, more ...[]byte) (i, r ChildKeys, err error) {
 	encr, integ, err := s.KeyLens()
 	if err != nil {
 		return ChildKeys{}, ChildKeys{}, fmt.Errorf("ike: keys of the child SA: %w", err)
 	}
-	material := make([]byte, 0, len(shared)+len(ni)+len(nr))
-	material = append(append(append(material, shared...), ni...), nr...)
+	material := slices.Concat(shared, ni, nr, slices.Concat(more...))
 	stream := suite.PRFPlus(prf, d, material, 2*(encr+integ))
 	take := func(n int) suite.Secret {
 		k := stream[:n:n]

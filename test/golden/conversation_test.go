@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"martlet/crypto/pki"
@@ -19,6 +20,12 @@ import (
 
 // psk is the pre-shared key of the recorded conversations, in base64.
 const psk = "R29sZGVuUFNLLTAxMjM0NTY3ODktYWJjZGVm"
+
+// ppk is the post-quantum pre-shared key of the conversation that has one, ppkID its name.
+const (
+	ppk   = "UFBLLXNlY3JldC0wMTIzNDU2Nzg5LWFiY2RlZi0wMTI="
+	ppkID = "\x02ppk1@golden"
+)
 
 // conversation is what we know of a recorded conversation so far.
 type conversation struct {
@@ -44,6 +51,7 @@ type initMessage struct {
 }
 
 type ikeSA struct {
+	key    saKey
 	suite  suite.Suite
 	prf    suite.PRF
 	keys   ike.IKEKeys
@@ -59,7 +67,19 @@ type ikeSA struct {
 	childOffer *message.SA
 	requests   map[requestKey][]message.Payload
 	eap        bool
+	// Of IKE_INTERMEDIATE: the request without encryption, IntAuth_i and IntAuth_r so
+	// far, and all of it.
+	plain              []byte
+	intAuthI, intAuthR []byte
+	intAuth            ike.IntAuth
+	earlier            []ike.IKEKeys // before it
+	ppk                bool          // used
+	// By who began it: CREATE_CHILD_SA whose additional key exchanges are still to come.
+	unfinished map[bool]*exchange
 }
+
+// exchange is the payloads of a CREATE_CHILD_SA.
+type exchange struct{ request, response []message.Payload }
 
 type requestKey struct {
 	initiator bool
@@ -135,11 +155,18 @@ func (c *conversation) ike(p golden.Packet, raw []byte) {
 		sa.requests[requestKey{dir, m.MessageID}] = ps
 	}
 	switch m.Exchange {
+	case message.IKEIntermediate:
+		c.intermediate(sa, m.IsResponse(), message.Plain(m.Header, first, text))
 	case message.IKEAuth:
 		c.ikeAuth(sa, dir, ps)
 	case message.CreateChildSA:
 		if m.IsResponse() {
-			c.createChild(sa, request, ps)
+			sa.unfinished[!dir] = &exchange{request, ps}
+			c.followUp(sa, !dir, ps)
+		}
+	case message.IKEFollowupKE:
+		if m.IsResponse() {
+			c.followUp(sa, !dir, ps)
 		}
 	}
 }
@@ -165,18 +192,71 @@ func (c *conversation) init(m *message.Message, raw []byte) {
 	ni, nr := request.nonce, this.nonce
 	shared := c.log.before(labelKESecret, labelNonces, join(ni, nr))
 	seed := ike.SKEYSEED(prf, ni, nr, shared)
-	sa := c.newSA(s, prf, seed, shared, ni, nr, saKey{m.SPIi, m.SPIr})
+	sa := c.newSA(s, prf, seed, shared, nil, ni, nr, saKey{m.SPIi, m.SPIr})
 	sa.request, sa.response = request, this
 }
 
-// newSA derives the keys of an IKE SA and compares them with the log.
-func (c *conversation) newSA(s suite.Suite, prf suite.PRF, seed suite.Secret, shared, ni, nr []byte, key saKey) *ikeSA {
+// intermediate takes a message of IKE_INTERMEDIATE, and with the response the secret of
+// its key exchange: the one that gives a seed that was logged.
+func (c *conversation) intermediate(sa *ikeSA, response bool, plain []byte) {
+	authed, skP := &sa.intAuthI, sa.keys.Pi
+	if response {
+		authed, skP = &sa.intAuthR, sa.keys.Pr
+	}
+	c.log.verify(labelIntAuthed, *authed)
+	c.log.verify(labelIntAuthAP, plain)
+	c.log.verify(labelSKp, skP)
+	*authed = sa.prf.Sum(skP, *authed, plain)
+	c.log.verify(labelIntAuth, *authed)
+	if !response {
+		sa.plain = plain
+		return
+	}
+	sa.intAuth.Add(sa.prf, sa.keys.Pi, sa.keys.Pr, sa.plain, plain)
+	for _, e := range c.log.entries {
+		if e.label != labelKESecret {
+			continue
+		}
+		seed := ike.RekeyedSKEYSEED(sa.prf, sa.keys.D, sa.ni, sa.nr, e.value)
+		if c.log.has(labelSKEYSEED, seed) {
+			sa.earlier = append(sa.earlier, sa.keys)
+			sa.keys = c.deriveIKE(sa.suite, seed, e.value, nil, sa.ni, sa.nr, sa.key)
+			sa.ciphers = c.ciphers(sa.suite, sa.keys)
+			return
+		}
+	}
+	c.t.Fatal("no secret of IKE_INTERMEDIATE gives a seed that was logged")
+}
+
+// newSA derives the keys of an IKE SA.
+func (c *conversation) newSA(s suite.Suite, prf suite.PRF, seed suite.Secret, shared, more, ni, nr []byte, key saKey) *ikeSA {
+	keys := c.deriveIKE(s, seed, shared, more, ni, nr, key)
+	sa := &ikeSA{
+		key: key, suite: s, prf: prf, keys: keys, ni: ni, nr: nr,
+		ciphers:    c.ciphers(s, keys),
+		reassembly: map[bool]*message.Reassembly{true: {}, false: {}},
+		id:         map[bool]*message.ID{},
+		cert:       map[bool]*x509.Certificate{},
+		requests:   map[requestKey][]message.Payload{},
+		unfinished: map[bool]*exchange{},
+	}
+	c.sas[key] = sa
+	return sa
+}
+
+// ciphers are those of both directions, by whether the original initiator sends.
+func (c *conversation) ciphers(s suite.Suite, keys ike.IKEKeys) map[bool]suite.Cipher {
+	return map[bool]suite.Cipher{true: c.cipher(s, keys.Ei, keys.Ai), false: c.cipher(s, keys.Er, keys.Ar)}
+}
+
+// deriveIKE derives the keys of an IKE SA and compares them with the log.
+func (c *conversation) deriveIKE(s suite.Suite, seed suite.Secret, shared, more, ni, nr []byte, key saKey) ike.IKEKeys {
 	keys, err := ike.DeriveIKE(s, seed, ni, nr, key.spii, key.spir)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.log.verify(labelKESecret, shared)
-	c.log.verify(labelAddKE, nil)
+	c.log.verify(labelAddKE, more)
 	c.log.verify(labelNonces, join(ni, nr))
 	c.log.verify(labelSKEYSEED, seed)
 	c.log.verify("Sk_d secret", keys.D)
@@ -188,16 +268,7 @@ func (c *conversation) newSA(s suite.Suite, prf suite.PRF, seed suite.Secret, sh
 		c.log.verify("Sk_ai secret", keys.Ai)
 		c.log.verify("Sk_ar secret", keys.Ar)
 	}
-	sa := &ikeSA{
-		suite: s, prf: prf, keys: keys, ni: ni, nr: nr,
-		ciphers:    map[bool]suite.Cipher{true: c.cipher(s, keys.Ei, keys.Ai), false: c.cipher(s, keys.Er, keys.Ar)},
-		reassembly: map[bool]*message.Reassembly{true: {}, false: {}},
-		id:         map[bool]*message.ID{},
-		cert:       map[bool]*x509.Certificate{},
-		requests:   map[requestKey][]message.Payload{},
-	}
-	c.sas[key] = sa
-	return sa
+	return keys
 }
 
 // ikeAuth takes what one side sent in IKE_AUTH.
@@ -215,6 +286,9 @@ func (c *conversation) ikeAuth(sa *ikeSA, dir bool, ps []message.Payload) {
 	if _, ok := message.Find[*message.EAP](ps); ok {
 		sa.eap = true
 	}
+	if n := message.FindNotify(ps, message.PPKIdentity); n != nil {
+		c.mixPPK(sa, dir, string(n.Data))
+	}
 	if auth, ok := message.Find[*message.Auth](ps); ok {
 		c.auth(sa, dir, auth)
 	}
@@ -222,9 +296,31 @@ func (c *conversation) ikeAuth(sa *ikeSA, dir bool, ps []message.Payload) {
 		if dir {
 			sa.childOffer = offer
 		} else {
-			c.newChild(sa, sa.childOffer, offer, nil, sa.ni, sa.nr)
+			c.newChild(sa, sa.childOffer, offer, nil, nil, sa.ni, sa.nr)
 		}
 	}
+}
+
+// mixPPK makes the post-quantum pre-shared key that the initiator names part of the keys;
+// the responder agrees by an empty notify (RFC 8784 §3).
+func (c *conversation) mixPPK(sa *ikeSA, dir bool, id string) {
+	if want := map[bool]string{true: ppkID, false: ""}[dir]; id != want {
+		c.t.Errorf("PPK_IDENTITY %q, want %q", id, want)
+	}
+	if sa.ppk {
+		return
+	}
+	key, err := base64.StdEncoding.DecodeString(ppk)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	sa.ppk = true
+	sa.keys = ike.MixPPK(sa.prf, key, sa.keys)
+	c.log.verify("PPK", key)
+	c.log.verify("derive keys using PPK", key)
+	c.log.verify("Sk_d secret", sa.keys.D)
+	c.log.verify("Sk_pi secret", sa.keys.Pi)
+	c.log.verify("Sk_pr secret", sa.keys.Pr)
 }
 
 // auth checks an AUTH payload, and what both sides logged of it.
@@ -235,7 +331,7 @@ func (c *conversation) auth(sa *ikeSA, dir bool, auth *message.Auth) {
 		real, nonce, skP = sa.response.raw, sa.ni, sa.keys.Pr
 	}
 	id := sa.id[dir].Body()
-	octets := ike.SignedOctets(sa.prf, real, nonce, skP, id, ike.IntAuth{})
+	octets := ike.SignedOctets(sa.prf, real, nonce, skP, id, sa.intAuth)
 	c.log.verify(labelIDx, id)
 	c.log.verify(labelSKp, skP)
 	c.log.verify(labelOctets, octets)
@@ -269,6 +365,17 @@ func (c *conversation) auth(sa *ikeSA, dir bool, auth *message.Auth) {
 	}
 }
 
+// followUp takes a response that ends CREATE_CHILD_SA, or announces an (RFC 9370
+// §2.2.4) additional key exchange to come.
+func (c *conversation) followUp(sa *ikeSA, began bool, response []message.Payload) {
+	if message.FindNotify(response, message.AdditionalKeyExchange) != nil {
+		return
+	}
+	x := sa.unfinished[began]
+	delete(sa.unfinished, began)
+	c.createChild(sa, x.request, x.response)
+}
+
 // createChild takes a CREATE_CHILD_SA exchange: a child SA, or the next IKE SA.
 func (c *conversation) createChild(sa *ikeSA, request, response []message.Payload) {
 	offer, _ := message.Find[*message.SA](request)
@@ -284,22 +391,23 @@ func (c *conversation) createChild(sa *ikeSA, request, response []message.Payloa
 	_, hasKE := message.Find[*message.KE](response)
 	if answer.Proposals[0].Protocol == suite.ProtocolIKE {
 		shared := c.log.before(labelKESecret, labelNonces, join(ni.Data, nr.Data))
-		seed := ike.RekeyedSKEYSEED(sa.prf, sa.keys.D, ni.Data, nr.Data, shared)
+		more := c.log.before(labelAddKE, labelNonces, join(ni.Data, nr.Data))
+		seed := ike.RekeyedSKEYSEED(sa.prf, sa.keys.D, ni.Data, nr.Data, shared, more)
 		s := c.suite(answer)
 		key := saKey{
 			spii: message.SPI(binary.BigEndian.Uint64(offered(offer, answer).SPI)),
 			spir: message.SPI(binary.BigEndian.Uint64(answer.Proposals[0].SPI)),
 		}
-		c.newSA(s, c.prf(s), seed, shared, ni.Data, nr.Data, key)
+		c.newSA(s, c.prf(s), seed, shared, more, ni.Data, nr.Data, key)
 		return
 	}
-	var shared []byte
+	var shared, more []byte
 	if hasKE {
-		shared = c.log.before(labelKESecret, labelSeed, join(ni.Data, nr.Data))
+		shared, more = c.log.around(labelSeed, join(ni.Data, nr.Data))
 		c.log.verify(labelKESecret, shared)
-		c.log.verify(labelAddKE, nil)
+		c.log.verify(labelAddKE, more)
 	}
-	c.newChild(sa, offer, answer, shared, ni.Data, nr.Data)
+	c.newChild(sa, offer, answer, shared, more, ni.Data, nr.Data)
 }
 
 // offered is the proposal that was answered.
@@ -313,13 +421,13 @@ func offered(offer, answer *message.SA) message.Proposal {
 }
 
 // newChild derives the keys of a pair of child SAs and compares them with the log.
-func (c *conversation) newChild(sa *ikeSA, offer, answer *message.SA, shared, ni, nr []byte) {
+func (c *conversation) newChild(sa *ikeSA, offer, answer *message.SA, shared, more, ni, nr []byte) {
 	s := c.suite(answer)
-	i, r, err := ike.DeriveChild(sa.prf, sa.keys.D, s, shared, ni, nr)
+	i, r, err := ike.DeriveChild(sa.prf, sa.keys.D, s, shared, ni, nr, more)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.log.verify(labelSeed, join(shared, ni, nr))
+	c.log.verify(labelSeed, join(shared, ni, nr, more))
 	c.log.verify("encryption initiator key", i.Encr)
 	c.log.verify("encryption responder key", r.Encr)
 	if len(i.Integ) > 0 {
@@ -369,13 +477,18 @@ func (c *conversation) tables(dir string) {
 	}
 	for _, k := range keys {
 		sa := c.sas[saKey{message.SPI(k.SPIi), message.SPI(k.SPIr)}]
-		if sa == nil || !bytes.Equal(sa.keys.Ei, k.SKei) || !bytes.Equal(sa.keys.Er, k.SKer) ||
-			!bytes.Equal(sa.keys.Ai, k.SKai) || !bytes.Equal(sa.keys.Ar, k.SKar) || sa.suite.Encr != k.Encr {
+		if sa == nil || sa.suite.Encr != k.Encr || !slices.ContainsFunc(append(sa.earlier, sa.keys), func(own ike.IKEKeys) bool {
+			return bytes.Equal(own.Ei, k.SKei) && bytes.Equal(own.Er, k.SKer) && bytes.Equal(own.Ai, k.SKai) && bytes.Equal(own.Ar, k.SKar)
+		}) {
 			c.t.Errorf("IKE SA %016x of the table: we have other keys", k.SPIi)
 		}
 	}
-	if len(keys) != len(c.sas) {
-		c.t.Errorf("%d IKE SAs, the table has %d", len(c.sas), len(keys))
+	want := len(c.sas)
+	for _, sa := range c.sas {
+		want += len(sa.earlier)
+	}
+	if len(keys) != want {
+		c.t.Errorf("%d keys of IKE SAs, the table has %d", want, len(keys))
 	}
 	if len(c.children) == 0 {
 		return

@@ -2,6 +2,7 @@ package golden_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"martlet/test/golden"
@@ -20,6 +21,9 @@ const (
 	labelKeypad    = "prf(secret, keypad)"
 	labelAuth      = "AUTH = prf(prf(secret, keypad), octets)"
 	labelSeed      = "seed"
+	labelIntAuthed = "IntAuth_N-1"
+	labelIntAuthAP = "IntAuth_A|P"
+	labelIntAuth   = "IntAuth_N = prf(Sk_px, data)"
 	labelNATChunk  = "natd_chunk"
 	labelNATHash   = "natd_hash"
 	labelNATOurSrc = "precalculated src_hash"
@@ -91,6 +95,24 @@ func (l *valueLog) before(label, mark string, suffix []byte) []byte {
 	}
 	l.t.Fatalf("no daemon logged a %s before the %s %x", label, mark, suffix)
 	return nil
+}
+
+// around returns what stands before and behind mid in the first value logged under label
+// that holds it.
+func (l *valueLog) around(label string, mid []byte) (before, behind []byte) {
+	l.t.Helper()
+	for _, e := range l.entries {
+		if at := bytes.Index(e.value, mid); e.label == label && at >= 0 {
+			return e.value[:at], e.value[at+len(mid):]
+		}
+	}
+	l.t.Fatalf("no daemon logged a %s with %x", label, mid)
+	return nil, nil
+}
+
+// has tells whether a daemon logged a value under label.
+func (l *valueLog) has(label string, value []byte) bool {
+	return slices.ContainsFunc(l.entries, func(e *logged) bool { return e.label == label && bytes.Equal(e.value, value) })
 }
 
 // after returns, of each side that logged value under mark, the next values logged
