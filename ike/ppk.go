@@ -2,7 +2,7 @@ package ike
 
 import "martlet/crypto/suite"
 
-// Post-quantum pre-shared keys (RFC 8784).
+// Post-quantum pre-shared keys (RFC 8784 §3).
 
 // MixPPK makes a pre-shared key part of the keys of an IKE SA: SK_d, SK_pi and SK_pr
 // become prf+(PPK, of them); the others stay (RFC 8784 §3).
