@@ -92,6 +92,8 @@ func (s *shard) ask(a ike.Ask) {
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: ike.Stapled{}})
 	case ike.FindPaths:
 		s.aside(a.ID, func() ike.Reply { return s.node.findPaths(q) })
+	case ike.Reach:
+		s.aside(a.ID, func() ike.Reply { return s.node.reach(q) })
 	case ike.Usage:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.usage(q)})
 	}

@@ -33,6 +33,13 @@ func (a *attempt) up(c ike.ChildInfo) {
 	}
 }
 
+// redirected goes on with the SA that takes the place of the one that was waited for.
+func (a *attempt) redirected(h ike.Redirected) {
+	if a.about(h.SA) && a.child == "" {
+		a.sa = h.New
+	}
+}
+
 func (a *attempt) failed(h ike.ChildFailed) {
 	if a.about(h.SA) && (a.child == "" || h.Name == a.child) {
 		a.end(h.Err)

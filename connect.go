@@ -186,17 +186,11 @@ func resolve(ctx context.Context, conn *config.Connection) ([]netip.Addr, error)
 	var out []netip.Addr
 	var failed []string
 	for _, name := range conn.Remote {
-		if addr, err := netip.ParseAddr(name); err == nil {
-			out = append(out, addr)
-			continue
-		}
-		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+		addrs, err := lookup(ctx, name)
 		if err != nil {
 			failed = append(failed, fmt.Sprintf("%s: %v", name, err))
 		}
-		for _, addr := range addrs {
-			out = append(out, addr.Unmap())
-		}
+		out = append(out, addrs...)
 	}
 	if len(out) == 0 {
 		return nil, &Error{
@@ -207,6 +201,18 @@ func resolve(ctx context.Context, conn *config.Connection) ([]netip.Addr, error)
 		}
 	}
 	return out, nil
+}
+
+// lookup finds the addresses of a host; name may be one itself.
+func lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{addr}, nil
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	for i := range found {
+		found[i] = found[i].Unmap()
+	}
+	return found, err
 }
 
 // paths opens the sockets to a peer: port 500 first and 4500 after, or the one port that

@@ -23,12 +23,22 @@ import (
 //	GET  /v1/status             Status
 //	POST /v1/up    controlOrder connects, or opens a child; answers when it is up
 //	POST /v1/down  controlOrder deletes SAs; without a connection the program ends
+//	POST /v1/redirect redirectOrder sends peers to another gateway; answers with how many
 //
 // Failures have a status of 4xx or 5xx and an Error as body.
 
 type controlOrder struct {
 	Connection string `json:"connection"`
 	Child      string `json:"child,omitempty"`
+}
+
+type redirectOrder struct {
+	Connection string `json:"connection,omitempty"`
+	To         string `json:"to"`
+}
+
+type redirectResult struct {
+	Told int `json:"told"`
 }
 
 const (
@@ -165,6 +175,18 @@ func (n *Node) controlHandler(down func()) http.Handler {
 		n.Disconnect(order.Connection)
 		writeResult(w, nil)
 	})
+	mux.HandleFunc("POST /v1/redirect", func(w http.ResponseWriter, r *http.Request) {
+		var order redirectOrder
+		if !readBody(w, r, &order) {
+			return
+		}
+		told, err := n.Redirect(order.Connection, order.To)
+		if err != nil {
+			writeResult(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, redirectResult{told})
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n.ending.Load() {
 			writeResult(w, net.ErrClosed)
@@ -175,13 +197,19 @@ func (n *Node) controlHandler(down func()) http.Handler {
 }
 
 func readOrder(w http.ResponseWriter, r *http.Request) (order controlOrder, ok bool) {
+	ok = readBody(w, r, &order)
+	return order, ok
+}
+
+// readBody reads an order, and answers one that cannot be read.
+func readBody(w http.ResponseWriter, r *http.Request, order any) bool {
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxControlBody))
 	body.DisallowUnknownFields()
-	if err := body.Decode(&order); err != nil {
+	if err := body.Decode(order); err != nil {
 		writeJSON(w, http.StatusBadRequest, &Error{Code: ike.CodeInternal, What: "the control order is not understood", Why: err.Error(), Hint: "use a `martlet` of the same version"})
-		return order, false
+		return false
 	}
-	return order, true
+	return true
 }
 
 func writeResult(w http.ResponseWriter, err error) {
@@ -236,6 +264,14 @@ func (c *Control) Up(ctx context.Context, connection, child string) error {
 // Down closes a connection; an empty name ends the program.
 func (c *Control) Down(ctx context.Context, connection string) error {
 	return c.do(ctx, http.MethodPost, "/v1/down", controlOrder{Connection: connection}, &struct{}{})
+}
+
+// Redirect sends the peers of a connection, or all, to another gateway, and returns how many
+// were told.
+func (c *Control) Redirect(ctx context.Context, connection, to string) (int, error) {
+	var result redirectResult
+	err := c.do(ctx, http.MethodPost, "/v1/redirect", redirectOrder{connection, to}, &result)
+	return result.Told, err
 }
 
 func (c *Control) do(ctx context.Context, method, path string, in, out any) error {

@@ -40,6 +40,11 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		FragmentSize:     c.FragmentSize,
 		NoMOBIKE:         c.NoMOBIKE,
 		StrictSignatures: c.Strict,
+		IgnoreRedirects:  c.IgnoreRedirects,
+		RedirectLate:     c.RedirectIn == "auth",
+	}
+	if c.Redirect != "" {
+		conn.Redirect, _ = message.ParseGatewayID(c.Redirect)
 	}
 	if len(conn.From) == 0 && len(c.Remote) > 0 {
 		conn.From = literals(c.Remote)

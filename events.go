@@ -25,9 +25,10 @@ const (
 	EventChildUp     EventKind = "child-up"     // a child SA carries traffic
 	EventChildDown   EventKind = "child-down"   // a child SA is gone
 	EventChildFailed EventKind = "child-failed" // a child SA was refused; the IKE SA stays
-	EventDown        EventKind = "down"         // an IKE SA is gone; Kept says whether it will be opened again
+	EventDown        EventKind = "down"         // an IKE SA is gone; Kept says whether it will be opened again, Replaced that another took its place
 	EventRetry       EventKind = "retry"        // connecting failed, Text says why; another try follows after Took
 	EventWarning     EventKind = "warning"      // something a person should know
+	EventRedirected  EventKind = "redirected"   // the gateway sends us to another, which Text names
 )
 
 // Event is one change of state of a Node. It holds no secret.
@@ -42,6 +43,7 @@ type Event struct {
 	Text       string        `json:"text,omitempty"`
 	Err        *Error        `json:"error,omitempty"`
 	Kept       bool          `json:"kept,omitempty"`
+	Replaced   bool          `json:"replaced,omitempty"`
 }
 
 // Watch returns the Node's events from now on, until ctx or the Node ends, which closes
@@ -153,11 +155,15 @@ func (n *Node) report(what ike.Happening) {
 			n.log.Info("down", zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))
 		}
 		kept := n.kept(h.Connection)
-		n.events.send(Event{Time: now, Kind: EventDown, Connection: h.Connection, Peer: h.Peer.String(), Text: h.Reason, Err: h.Err, Kept: kept})
+		n.events.send(Event{Time: now, Kind: EventDown, Connection: h.Connection, Peer: h.Peer.String(), Text: h.Reason, Err: h.Err, Kept: kept, Replaced: h.Replaced})
 		n.attempt(h.Connection, func(a *attempt) { a.down(h) })
 	case ike.Warned:
 		n.log.Warn(h.Text, zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote))
 		n.events.send(Event{Time: now, Kind: EventWarning, Connection: h.Connection, Text: h.Text})
+	case ike.Redirected:
+		n.log.Info("redirected", zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote), zap.String("to", h.To))
+		n.events.send(Event{Time: now, Kind: EventRedirected, Connection: h.Connection, Text: h.To})
+		n.attempt(h.Connection, func(a *attempt) { a.redirected(h) })
 	case ike.Refused:
 		n.refused(h)
 	}

@@ -83,6 +83,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	f.remotes(c, path)
 	f.auth(c, path, dir, now)
 	f.addresses(all, c, path)
+	f.redirect(c, path)
 	f.keep(c.Keep, join(path, "keep"))
 	if c.Keep == "" && len(c.Remote) > 0 {
 		c.Keep = KeepUp
@@ -140,6 +141,19 @@ func (f *faults) remotes(c *Connection, path string) {
 		if needs.set {
 			f.add(join(path, needs.key), "says something only where we begin, but the connection has no remote", `remote = ["vpn.example.com"]`)
 		}
+	}
+}
+
+// redirect checks where peers are sent.
+func (f *faults) redirect(c *Connection, path string) {
+	key := join(path, "redirect")
+	if c.Redirect != "" && !f.has(key) {
+		if reason, hint := checkHost(c.Redirect); reason != "" {
+			f.add(key, reason, hint)
+		}
+	}
+	if key = join(path, "redirect_in"); c.RedirectIn != "init" && c.RedirectIn != "auth" && !f.has(key) {
+		f.add(key, fmt.Sprintf("unknown word %q", c.RedirectIn), `"init" or "auth"`)
 	}
 }
 

@@ -117,6 +117,14 @@ type Connection struct {
 	NoMOBIKE bool `toml:"no_mobike"`
 	// Strict refuses SHA-1 in signatures of peers that announce nothing better.
 	Strict bool `toml:"strict"`
+	// Redirect is another gateway, by name or address, to which peers that come to us are
+	// sent, those that can be (RFC 5685); others are served.
+	Redirect string `toml:"redirect"`
+	// RedirectIn is when: "init" answers a peer's first message so, "auth" waits until it has
+	// proven who it is. An SA that stands is sent away by `martlet redirect`.
+	RedirectIn string `toml:"redirect_in" default:"init"`
+	// IgnoreRedirects stays with the gateway that was called, wherever it sends us.
+	IgnoreRedirects bool `toml:"ignore_redirects"`
 	// Children are the traffic to protect, by name. Without any, there is one child
 	// "net" with the defaults of Local and Remote.
 	Children map[string]*Child `toml:"child"`

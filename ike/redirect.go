@@ -156,6 +156,7 @@ func (s *ikeSA) replacedOne() {
 		return
 	}
 	s.e.enter("redirected", old)
+	old.superseded = true
 	old.terminate("redirected to " + s.path.Remote.Addr().String())
 	s.e.enter("redirected", s)
 }

@@ -59,11 +59,13 @@ type (
 	}
 	// Down tells that an IKE SA is gone, whatever its state was. Err is nil if it
 	// was closed in order, by either side.
+	// Replaced says that another SA of the connection, which has its children, took its place.
 	Down struct {
 		SA          SAID
 		Connection  string
 		Initiator   bool
 		Established bool
+		Replaced    bool
 		Peer        pki.Identity
 		Path        Path
 		Reason      string

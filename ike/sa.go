@@ -97,6 +97,7 @@ type ikeSA struct {
 	redirectedFrom message.GatewayID // in either role
 	replaces       *ikeSA            // goes when this one has a child
 	moving         bool              // another SA is to take the place of this one
+	superseded     bool              // another SA has taken its place
 	awaitsDelete   bool              // closed, and the peer is expected to say so too
 
 	// What was agreed in IKE_AUTH.
@@ -250,7 +251,7 @@ func (s *ikeSA) end(reason string, err *Error) {
 	s.requests.Reset()
 	s.responses.Reset()
 	down := Down{
-		SA: s.id(), Initiator: s.initiator, Established: established,
+		SA: s.id(), Initiator: s.initiator, Established: established, Replaced: s.superseded,
 		Peer: s.remote, Path: s.path, Reason: reason, Err: err,
 	}
 	if s.conn != nil {

@@ -189,6 +189,8 @@ func (f *follower) take(ev martlet.Event) {
 	case martlet.EventEstablished:
 		f.established = true
 	case martlet.EventWarning: // stands in the log
+	case martlet.EventRedirected:
+		fmt.Fprintf(f.w, "  redirected to %s\n", ev.Text)
 	case martlet.EventRetry:
 		what := ev.Text
 		if ev.Err != nil {
@@ -196,7 +198,7 @@ func (f *follower) take(ev martlet.Event) {
 		}
 		fmt.Fprintf(f.w, "  %s; trying again in %s\n", what, took(ev.Took))
 	case martlet.EventDown:
-		if f.established {
+		if f.established && !ev.Replaced {
 			f.down = &ev
 		}
 	case martlet.EventChildFailed:
