@@ -20,6 +20,7 @@ func (s *shard) do(action ike.Action) {
 	case ike.Install:
 		s.install(a.Child)
 	case ike.Remove:
+		s.node.peers.childOut(a.Child)
 		if err := s.node.plane.Remove(uint64(a.Child)); err != nil {
 			s.log.Warn("child SA could not be removed", zap.Error(err))
 		}
@@ -61,6 +62,7 @@ func (s *shard) install(c *ike.Child) {
 		Path:   esp.Path{Local: c.Path.Local, Remote: c.Path.Remote},
 		Window: c.Window,
 	}
+	s.node.peers.childIn(c)
 	if err := s.node.plane.Install(child); err != nil {
 		// The suite was negotiated from what we can do and the socket is open, so
 		// only a fault of ours leads here; the SA must not stand half.
@@ -76,15 +78,17 @@ func (s *shard) ask(a ike.Ask) {
 		s.aside(a.ID, q.Run)
 	case ike.Admit:
 		admission, evict := s.node.peers.admit(q)
-		for _, sa := range evict {
-			terminate := ike.Terminate{SA: sa, Replaced: true, Reason: "the peer came again and says it has no other (INITIAL_CONTACT)"}
-			if other := s.node.engines.of(sa); other == s {
+		for _, terminate := range evict {
+			if other := s.node.engines.of(terminate.SA); other == s {
 				s.mine = append(s.mine, terminate)
 			} else {
 				s.node.tasks.Go(func() { other.post(terminate) })
 			}
 		}
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: admission})
+	case ike.Relay:
+		l := s.node.peers.login(s.node.ctx, q)
+		s.node.tasks.Go(func() { s.post(ike.Answer{ID: a.ID, Value: s.node.peers.relay(l, q.Packet)}) })
 	case ike.Configure:
 		s.node.expect(q.SA)
 		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })

@@ -13,6 +13,7 @@ import (
 
 	"martlet/config"
 	"martlet/ike"
+	"martlet/ike/aaa"
 )
 
 // StageResolve is the first stage of connecting: finding the peer's addresses. Those
@@ -134,6 +135,7 @@ func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 func (n *Node) Disconnect(connection string) {
 	n.letGo(connection)
 	n.disarm(connection)
+	n.peers.commanded(connection, aaa.CauseAdminReset)
 	n.engines.everywhere(ike.Terminate{Connection: connection, Reason: "by command"})
 }
 

@@ -116,6 +116,7 @@ func (n *Node) report(what ike.Happening) {
 		n.events.send(Event{Time: now, Kind: EventStage, Connection: h.Connection, Stage: string(h.Stage), Took: h.Took})
 	case ike.Established:
 		st := h.Status
+		n.peers.established(st)
 		n.log.Info("established", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote),
 			zap.Stringer("at", st.Path.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventEstablished, Connection: st.Connection, Peer: st.Remote.String()})
@@ -145,7 +146,7 @@ func (n *Node) report(what ike.Happening) {
 		n.events.send(Event{Time: now, Kind: EventChildFailed, Connection: h.Connection, Child: h.Name, Peer: h.Peer.String(), Err: h.Err})
 		n.attempt(h.Connection, func(a *attempt) { a.failed(h) })
 	case ike.Down:
-		n.peers.leave(h.SA)
+		n.peers.leave(h)
 		n.saDown(h)
 		if abandoned(h) && !n.limit.allow(handshakes, h.Path.Remote.Addr(), now) {
 			n.log.Debug("down", zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))

@@ -33,6 +33,7 @@ import (
 	"martlet/esp"
 	"martlet/esp/udpencap"
 	"martlet/ike"
+	"martlet/ike/aaa"
 	"martlet/tun"
 	"martlet/tun/netmon"
 	"martlet/tun/netstack"
@@ -139,7 +140,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}()
 
-	n.peers = newRegistry(n.Config)
+	n.peers = newRegistry(n.Config, n.log)
+	n.peers.terminate = func(t ike.Terminate) { n.tasks.Go(func() { n.engines.of(t.SA).post(t) }) }
+	n.peers.usage = n.childUsage
 	if n.Config.Node.KeyLog != "" {
 		if n.keylog, err = openKeyLog(n.Config.Node.KeyLog); err != nil {
 			return err
@@ -150,6 +153,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.plane = esp.New(n.device, n.planeEvents(), n.log.Named("esp"))
 	n.sockets = newSockets(n)
+	if err := n.openRADIUS(); err != nil {
+		return err
+	}
 	n.engines = newEngines(n)
 	n.engines.start()
 	if err := n.watchNetwork(); err != nil {
@@ -217,7 +223,11 @@ func (n *Node) Close() error {
 			return
 		}
 		if n.engines != nil {
+			n.peers.commanded("", aaa.CauseNASReboot)
 			n.engines.shutdown(time.Second)
+		}
+		if n.peers != nil {
+			n.peers.close()
 		}
 		n.cancel()
 		if n.network != nil {

@@ -1,9 +1,15 @@
 package martlet
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
+
+	"go.uber.org/zap"
 
 	"martlet/config"
 	"martlet/crypto/pki"
@@ -12,21 +18,40 @@ import (
 	"martlet/ike/message"
 )
 
-// registry holds what crosses engines: who is in, by authenticated identity, and the
-// leases of the pools.
+// registry holds what crosses engines: who is in, by authenticated identity, the leases of
+// the pools, and what RADIUS servers said of whom.
 type registry struct {
 	config *config.Config
+	log    *zap.Logger
 	pools  map[string]*aaa.Pool
+	fixed  *aaa.Pool   // of addresses outside of the pools that belong to somebody
+	radius *aaa.RADIUS // nil without servers
+	orders []*aaa.Orders
+	// terminate ends an SA, later: the engine may be the one that asks just now.
+	terminate func(ike.Terminate)
+	// usage reads what a child that is installed has carried.
+	usage func(ike.ChildID) aaa.Usage
 
-	mu sync.Mutex
-	in map[ike.SAID]*guest
+	mu       sync.Mutex
+	closed   bool
+	in       map[ike.SAID]*guest
+	children map[ike.ChildID]*guest
+	logins   map[ike.SAID]*login
+	epoch    string // makes session names unlike those of earlier runs
+	sessions uint64
 }
 
 // guest is a peer that was let in.
 type guest struct {
+	sa         ike.SAID
 	connection string
-	identity   pki.Identity
+	identity   pki.Identity // that it proved
+	claimed    pki.Identity // its IDi
+	path       ike.Path
 	leases     []lease
+	groups     []string
+	grant      *aaa.Grant // of a RADIUS server; nil without
+	session    session
 }
 
 type lease struct {
@@ -34,79 +59,202 @@ type lease struct {
 	addr netip.Addr
 }
 
-func newRegistry(c *config.Config) *registry {
-	r := &registry{config: c, pools: map[string]*aaa.Pool{}, in: map[ike.SAID]*guest{}}
+func newRegistry(c *config.Config, log *zap.Logger) *registry {
+	r := &registry{
+		config: c, log: log, pools: map[string]*aaa.Pool{}, fixed: aaa.NewPool("fixed", nil, 0),
+		in: map[ike.SAID]*guest{}, children: map[ike.ChildID]*guest{}, logins: map[ike.SAID]*login{},
+		epoch: fmt.Sprintf("%08x", uint32(time.Now().UnixNano()>>20)),
+	}
 	for name, p := range c.Pools {
 		ranges := make([]aaa.Range, len(p.Ranges))
 		for i, from := range p.Ranges {
 			ranges[i] = aaa.Range(from)
 		}
-		r.pools[name] = aaa.NewPool(name, ranges, 0, p.Gateway)
+		r.pools[name] = aaa.NewPool(name, ranges, max(0, time.Duration(p.Hold)), p.Gateway)
 	}
 	return r
 }
 
 // admit answers an engine that has authenticated a peer, and tells which other SAs must
-// go because the peer says that it has none (RFC 7296 §2.4). Only SAs of the same
-// identity on the same connection can be meant.
-func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.SAID) {
+// go for it.
+func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var evict []ike.SAID
-	if q.InitialContact {
-		for sa, g := range r.in {
-			if sa != q.SA && g.identity == q.Identity && g.connection == q.Connection {
-				evict = append(evict, sa)
-				r.release(sa)
+	g := &guest{sa: q.SA, connection: q.Connection, identity: q.Identity, claimed: q.Claimed, path: q.Path}
+	r.grant(g)
+	conn := r.config.Connections[q.Connection]
+	if conn == nil {
+		r.in[q.SA] = g
+		return ike.Admission{}, nil
+	}
+	if !member(conn.Groups, g.groups) {
+		return ike.Admission{Refuse: fmt.Sprintf("%v is in none of the groups %v that connection %s is for", g.identity, conn.Groups, conn.Name)}, nil
+	}
+	evict, refuse := r.unique(conn, g, q)
+	if refuse != "" {
+		return ike.Admission{Refuse: refuse}, nil
+	}
+	for _, t := range evict {
+		r.release(r.in[t.SA], false)
+	}
+	r.in[q.SA] = g
+	admission := ike.Admission{Barred: barred(conn, g.groups)}
+	if g.grant != nil {
+		admission.Lifetime = g.grant.SessionTimeout
+	}
+	if !q.WantIPv4 && !q.WantIPv6 {
+		return admission, evict
+	}
+	if err := r.leaseAll(conn, g, q); err != nil {
+		r.release(g, false)
+		return ike.Admission{Refuse: err.Error(), Notify: message.InternalAddressFailure}, evict
+	}
+	admission.Lease.DNS = conn.DNS
+	if g.grant != nil && len(g.grant.DNS) > 0 {
+		admission.Lease.DNS = g.grant.DNS
+	}
+	for _, l := range g.leases {
+		admission.Lease.Addresses = append(admission.Lease.Addresses, netip.PrefixFrom(l.addr, l.addr.BitLen()))
+	}
+	return admission, evict
+}
+
+// member tells whether somebody in some groups may have what is for others; what is for no
+// group is for all.
+func member(of, groups []string) bool {
+	return len(of) == 0 || slices.ContainsFunc(of, func(name string) bool { return slices.Contains(groups, name) })
+}
+
+// barred are the children that members of some groups may not open.
+func barred(conn *config.Connection, groups []string) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(conn.Children)) {
+		if !member(conn.Children[name].Groups, groups) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// again is how long a peer that authenticates again may keep the SA that it had.
+const again = 10 * time.Second
+
+// unique tells which SAs of the same identity must go, or why the new one may not come in.
+// Only those of the same authenticated identity and connection can be meant (RFC 7296
+// §2.4).
+func (r *registry) unique(conn *config.Connection, g *guest, q ike.Admit) (evict []ike.Terminate, refuse string) {
+	for _, other := range r.in {
+		if other.sa == q.SA || other.identity != g.identity || other.connection != g.connection {
+			continue
+		}
+		// A peer that authenticates again opens the new SA before it deletes the old one.
+		device := other.claimed == g.claimed && other.path.Remote.Addr() == g.path.Remote.Addr()
+		switch {
+		case q.InitialContact && conn.Unique != "never" && (other.claimed == g.claimed || conn.Unique != "contact"):
+			evict = append(evict, ike.Terminate{SA: other.sa, Replaced: true, Reason: "the peer came again and says it has no other (INITIAL_CONTACT)"})
+		case conn.Unique == "keep" && !device:
+			return nil, fmt.Sprintf("%v is in already, from %v, and connection %s keeps the first", g.identity, other.path.Remote, conn.Name)
+		case conn.Unique == "replace" && device:
+			time.AfterFunc(again, func() { r.end(other, ike.Terminate{Replaced: true, Reason: "the peer came again"}) })
+		case conn.Unique == "replace":
+			evict = append(evict, ike.Terminate{SA: other.sa, Replaced: true, Reason: "the same identity came from elsewhere, and the connection allows it once"})
+		}
+	}
+	slices.SortFunc(evict, func(a, b ike.Terminate) int { return cmp.Compare(a.SA, b.SA) })
+	return evict, ""
+}
+
+// end ends a guest's SA if it still stands.
+func (r *registry) end(g *guest, t ike.Terminate) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.endLocked(g, t)
+}
+
+func (r *registry) endLocked(g *guest, t ike.Terminate) {
+	if r.closed || r.in[g.sa] != g {
+		return
+	}
+	t.SA = g.sa
+	r.terminate(t)
+}
+
+// leaseAll gives a guest an address of each family that it wants: the one that belongs to
+// it, else one of the pools. It is an error if there is none at all.
+func (r *registry) leaseAll(conn *config.Connection, g *guest, q ike.Admit) error {
+	var failed error
+	for _, v4 := range []bool{true, false} {
+		if v4 && !q.WantIPv4 || !v4 && !q.WantIPv6 {
+			continue
+		}
+		own, err := r.own(g, v4)
+		if err != nil {
+			return err // not another one instead: something else relies on this one
+		}
+		if own {
+			continue
+		}
+		if err := r.fromPools(conn, g, v4, q.Wanted); err != nil {
+			failed = err
+		}
+	}
+	if len(g.leases) > 0 {
+		return nil
+	}
+	return failed
+}
+
+// own gives a guest the address of a family that belongs to it.
+func (r *registry) own(g *guest, v4 bool) (bool, error) {
+	if g.grant == nil {
+		return false, nil
+	}
+	for _, addr := range g.grant.Addresses {
+		if addr.Is4() != v4 {
+			continue
+		}
+		pool := r.fixed
+		for _, p := range r.pools {
+			if p.Contains(addr) {
+				pool = p
 			}
 		}
-		slices.Sort(evict)
+		if err := pool.Claim(g.identity, addr); err != nil {
+			return false, err
+		}
+		g.leases = append(g.leases, lease{pool, addr})
+		return true, nil
 	}
-	g := &guest{connection: q.Connection, identity: q.Identity}
-	r.in[q.SA] = g
-	conn := r.config.Connections[q.Connection]
-	if conn == nil || len(conn.Pool) == 0 || !q.WantIPv4 && !q.WantIPv6 {
-		return ike.Admission{}, evict
+	return false, nil
+}
+
+// fromPools gives a guest an address of a family from the first pool that has one.
+func (r *registry) fromPools(conn *config.Connection, g *guest, v4 bool, wanted []netip.Addr) error {
+	var named netip.Addr
+	if i := slices.IndexFunc(wanted, func(a netip.Addr) bool { return a.Is4() == v4 }); i >= 0 {
+		named = wanted[i]
 	}
-	admission := ike.Admission{Lease: ike.Lease{DNS: conn.DNS}}
 	var full error
 	for _, name := range conn.Pool {
 		pool := r.pools[name]
-		if pool == nil || pool.Is4() && !q.WantIPv4 || !pool.Is4() && !q.WantIPv6 || g.has(pool.Is4()) {
+		if pool == nil || pool.Is4() != v4 || !member(r.config.Pools[name].Groups, g.groups) {
 			continue
 		}
-		addr, err := pool.Acquire(q.Identity, netip.Addr{})
+		addr, err := pool.Acquire(g.identity, named)
 		if err != nil {
 			full = err
 			continue
 		}
 		g.leases = append(g.leases, lease{pool, addr})
-		admission.Lease.Addresses = append(admission.Lease.Addresses, netip.PrefixFrom(addr, addr.BitLen()))
+		return nil
 	}
-	if len(g.leases) == 0 && full != nil {
-		r.release(q.SA)
-		return ike.Admission{Refuse: full.Error(), Notify: message.InternalAddressFailure}, evict
-	}
-	return admission, evict
+	return full
 }
 
-func (g *guest) has(v4 bool) bool {
-	return slices.ContainsFunc(g.leases, func(l lease) bool { return l.addr.Is4() == v4 })
-}
-
-// leave gives back what an SA had.
-func (r *registry) leave(sa ike.SAID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.release(sa)
-}
-
-// release wants mu.
-func (r *registry) release(sa ike.SAID) {
-	if g := r.in[sa]; g != nil {
-		for _, l := range g.leases {
-			l.pool.Release(l.addr)
-		}
-		delete(r.in, sa)
+// release gives back what a guest had; it wants mu.
+func (r *registry) release(g *guest, vanished bool) {
+	for _, l := range g.leases {
+		l.pool.Release(l.addr, vanished)
 	}
+	g.leases = nil
 }

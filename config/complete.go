@@ -32,6 +32,7 @@ func (c *Config) Complete() error {
 func (c *Config) complete(f *faults, dir string, now time.Time) {
 	f.node(&c.Node, dir)
 	f.pools(c)
+	f.radius(c)
 	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
 		path, conn := join("connection", name), c.Connections[name]
 		if conn == nil {
@@ -114,6 +115,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 		f.child(all, c, child, p, role, pq)
 	}
 	f.routes(c, path)
+	f.policy(c, path)
 }
 
 // remotes checks what tells where the peer is.

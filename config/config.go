@@ -23,6 +23,8 @@ type Config struct {
 	Connections map[string]*Connection `toml:"connection"`
 	// Pools are the addresses that a gateway hands out, by name.
 	Pools map[string]*Pool `toml:"pool"`
+	// RADIUS is what peers are authenticated by, and told to, that come in by "eap-radius".
+	RADIUS RADIUS `toml:"radius"`
 
 	// Warnings are what Load or Complete found weak but allowed, a line each.
 	Warnings []Warning `toml:"-"`
@@ -95,6 +97,14 @@ type Connection struct {
 	Request []string `toml:"request"`
 	// Pool names the pools from which peers get virtual addresses.
 	Pool []string `toml:"pool"`
+	// Groups are those whose members may come in, as users have them, or RADIUS tells
+	// them by Class or Filter-Id; the default is everybody who proves who he is.
+	Groups []string `toml:"groups"`
+	// Unique is what happens when a peer comes in that has an SA already: "contact" ends
+	// those of the same device if the peer says that it has lost them (INITIAL_CONTACT), "replace"
+	// ends all others of the same identity, "keep" turns the new one away, and "never" leaves
+	// them alone.
+	Unique string `toml:"unique" default:"contact"`
 	// DNS are the resolvers that peers with virtual addresses are told.
 	DNS []netip.Addr `toml:"dns"`
 	// Routes are the destinations to send into the tunnel: "selectors" (what was
@@ -176,6 +186,9 @@ type Child struct {
 	// address, or its outer one. The default is everything of the families that we
 	// request addresses of, else "dynamic".
 	Remote []string `toml:"remote"`
+	// Groups are those whose members may open the child as peers; the default is everybody
+	// who may come in.
+	Groups []string `toml:"groups"`
 	// ReplayWindow in packets, 64 to 65536.
 	ReplayWindow int `toml:"replay_window" default:"4096" range:"64..65536"`
 	// Keep "up" opens the child with its connection, and again when it was lost while that
@@ -223,9 +236,56 @@ type Pool struct {
 	// Addresses are prefixes or ranges of one family. The first host of the first prefix is
 	// the gateway's own; the rest is for peers.
 	Addresses []string `toml:"addresses"`
+	// Groups are those whose members get addresses from here; the default is everybody.
+	Groups []string `toml:"groups"`
+	// Hold is how long the address of a peer that vanished waits for it before another may
+	// get it.
+	Hold Duration `toml:"hold" default:"2m"`
 
 	Ranges  []Range    `toml:"-"`
 	Gateway netip.Addr `toml:"-"` // the gateway's own address; none in a pool of ranges only
+}
+
+// RADIUS is the AAA servers of a gateway, and how it deals with them (RFC 2865, 2866, 3579
+// and 5176).
+type RADIUS struct {
+	// NASIdentifier is how we call ourselves to the servers.
+	NASIdentifier string `toml:"nas_identifier" default:"martlet"`
+	// Timeout is the wait before a request is repeated; each further one is twice as long.
+	Timeout Duration `toml:"timeout" default:"1s"`
+	// Tries is how often a request is sent before the next server is asked.
+	Tries int `toml:"tries" default:"3" range:"1..10"`
+	// DeadTime is how long a server that gave no answer is left alone while another does.
+	DeadTime Duration `toml:"dead_time" default:"30s"`
+	// Accounting tells the servers when peers come and go and what they transferred.
+	Accounting bool `toml:"accounting"`
+	// Interim is the interval of accounting updates where the server names none; "0s"
+	// sends none.
+	Interim Duration `toml:"interim" default:"10m"`
+	// DAEPort is the UDP port on which servers may disconnect peers or change the time
+	// they have (RFC 5176), usually 3799; 0 opens none.
+	DAEPort uint16 `toml:"dae_port"`
+	// DAETimestamp drops such orders without Event-Timestamp, which whoever saw one could
+	// repeat.
+	DAETimestamp bool `toml:"dae_timestamp"`
+	// Servers are asked in the order of their names; the next one when one is silent. A
+	// server should tell the true User-Name in Access-Accept, since the name that peers
+	// tell outside of TTLS and PEAP is not checked by anybody.
+	Servers map[string]*RADIUSServer `toml:"server"`
+}
+
+// RADIUSServer is one server.
+type RADIUSServer struct {
+	// Name is the key of the table.
+	Name string `toml:"-"`
+	// Address of the server.
+	Address netip.Addr `toml:"address"`
+	// Port for authentication.
+	Port uint16 `toml:"port" default:"1812"`
+	// AccountingPort for accounting.
+	AccountingPort uint16 `toml:"accounting_port" default:"1813"`
+	// Secret that the server shares with us.
+	Secret Secret `toml:"secret"`
 }
 
 // Duration is a time.Duration, which a file has as "30s". Zero is the key's default; a file's

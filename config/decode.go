@@ -55,7 +55,7 @@ func (d *decoder) table(v reflect.Value, t *table, path string) {
 // absent gives a key that the file does not have its default.
 func (d *decoder) absent(v reflect.Value, def, path string) {
 	switch {
-	case v.Type() == typeOf[Secret](), v.Type() == typeOf[Routes]():
+	case v.Type() == typeOf[Secret](), v.Type() == typeOf[Routes](), v.Type() == typeOf[netip.Addr]():
 		if def != "" {
 			d.setText(v, def, path)
 		}
@@ -74,6 +74,9 @@ func (d *decoder) value(v reflect.Value, val *value, path string) {
 		return
 	case typeOf[Routes]():
 		d.routes(v, val, path)
+		return
+	case typeOf[netip.Addr]():
+		d.text(v, val, path)
 		return
 	}
 	switch v.Kind() {

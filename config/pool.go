@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 )
 
 // pool checks a pool and parses its addresses.
 func (f *faults) pool(p *Pool, path string) {
+	fillZero(reflect.ValueOf(p).Elem())
+	f.distinct(join(path, "groups"), len(p.Groups), func(i int) any { return p.Groups[i] })
 	key := join(path, "addresses")
 	if len(p.Addresses) == 0 {
 		if !f.has(key) {

@@ -53,7 +53,7 @@ func indent(by, text string) string {
 
 // isTable says whether a field is a table, which the reference lists by itself.
 func isTable(t reflect.Type) bool {
-	return t.Kind() == reflect.Map || t.Kind() == reflect.Struct && t != typeOf[Secret]() && t != typeOf[Routes]()
+	return t.Kind() == reflect.Map || t.Kind() == reflect.Struct && t != typeOf[Secret]() && t != typeOf[Routes]() && t != typeOf[netip.Addr]()
 }
 
 // describe writes the type of a key, its bounds and its default.

@@ -34,7 +34,7 @@ func suggest(t reflect.Type, path, key string) (meant, hint string) {
 		return "", fmt.Sprintf("%s belongs in %s", key, where)
 	}
 	if path == "" {
-		return "", "the tables are [node], [connection.NAME] and [pool.NAME]"
+		return "", "the tables are [node], [connection.NAME], [pool.NAME] and [radius]"
 	}
 	return "", "`martlet config reference` lists the keys"
 }
@@ -88,6 +88,8 @@ func tables() []section {
 		{[]string{"connection.NAME.local", "connection.NAME.peer"}, typeOf[Auth](), []string{"Connection.Local", "Connection.Peer"}},
 		{[]string{"connection.NAME.child.NAME"}, typeOf[Child](), []string{"Connection.Children"}},
 		{[]string{"pool.NAME"}, typeOf[Pool](), []string{"Config.Pools"}},
+		{[]string{"radius"}, typeOf[RADIUS](), []string{"Config.RADIUS"}},
+		{[]string{"radius.server.NAME"}, typeOf[RADIUSServer](), []string{"RADIUS.Servers"}},
 	}
 }
 

@@ -247,8 +247,8 @@ func (s *ikeSA) admit(a *authentication) {
 	ipv4, ipv6 := wants(a.config)
 	a.wantIPv4, a.wantIPv6 = ipv4, ipv6
 	s.ask(Admit{
-		SA: s.id(), Connection: s.conn.Name, Identity: s.remote, EAPIdentity: a.eapIdentity, Path: s.path,
-		WantIPv4: ipv4 && s.conn.Lease, WantIPv6: ipv6 && s.conn.Lease, InitialContact: a.initial,
+		SA: s.id(), Connection: s.conn.Name, Identity: s.remote, EAPIdentity: a.eapIdentity, Claimed: identityOf(a.idi), Path: s.path,
+		Wanted: named(a.config), WantIPv4: ipv4 && s.conn.Lease, WantIPv6: ipv6 && s.conn.Lease, InitialContact: a.initial,
 	}, func(r Reply) {
 		got, ok := r.(Admission)
 		switch {
@@ -267,7 +267,7 @@ func (s *ikeSA) admit(a *authentication) {
 		case (ipv4 || ipv6) && len(got.Lease.Addresses) == 0:
 			a.refused = errLease("no address is given out on connection " + s.conn.Name)
 		}
-		s.lease, s.authLifetime = got.Lease, got.Lifetime
+		s.lease, s.authLifetime, s.barred = got.Lease, got.Lifetime, got.Barred
 		s.sign(a, func() { s.answerAuth(a) })
 	})
 }

@@ -116,6 +116,9 @@ func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
 func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed *Error) {
 	var worst *Error
 	for _, cfg := range s.conn.Children {
+		if slices.Contains(s.barred, cfg.Name) {
+			continue
+		}
 		local, remote := s.localSelectors(cfg), s.remoteSelectors(cfg)
 		tsr, tsi := narrow(r.tsr, local), narrow(r.tsi, remote)
 		if len(tsr) == 0 || len(tsi) == 0 {

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"net/netip"
 	"slices"
 
 	"martlet/ike/message"
@@ -60,6 +61,23 @@ func wants(c *message.Config) (ipv4, ipv6 bool) {
 		}
 	}
 	return ipv4, ipv6
+}
+
+// named are the addresses that a CFG_REQUEST names, as a peer does that had them before.
+func named(c *message.Config) []netip.Addr {
+	if c == nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, a := range c.Attributes {
+		if a.Type != message.InternalIP4Address && a.Type != message.InternalIP6Address || len(out) == maxLeaseAddresses {
+			continue
+		}
+		if x, err := a.Prefix(); err == nil && !x.Addr().IsUnspecified() {
+			out = append(out, x.Addr())
+		}
+	}
+	return out
 }
 
 // configReply tells the initiator its lease.

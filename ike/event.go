@@ -153,23 +153,30 @@ type (
 	// came, and empty without EAP. InitialContact asks for the removal of its other SAs
 	// (RFC 7296 §2.4), which are those of the same Identity. The reply is an Admission; one that comes after the Down of the SA is
 	// void, and its lease free again.
+	//
+	// Claimed is the IDi of its last round, by which devices of one account differ. Wanted
+	// are the addresses that it names in its request (RFC 7296 §3.15.1).
 	Admit struct {
 		SA             SAID
 		Connection     string
 		Identity       pki.Identity
 		EAPIdentity    string
+		Claimed        pki.Identity
 		Path           Path
 		WantIPv4       bool
 		WantIPv6       bool
+		Wanted         []netip.Addr
 		InitialContact bool
 	}
 	// Admission lets the peer in with a lease, or refuses it: Refuse says why, and
 	// Notify is what the peer is told (INTERNAL_ADDRESS_FAILURE,
 	// AUTHENTICATION_FAILED, NO_ADDITIONAL_SAS). Lifetime is what the peer is told
 	// of the time after which it has to authenticate again (RFC 4478 §3), 0 for nothing.
+	// Barred are the names of children that the peer may not open.
 	Admission struct {
 		Lease    Lease
 		Lifetime time.Duration
+		Barred   []string
 		Refuse   string
 		Notify   message.NotifyType
 	}

@@ -104,6 +104,7 @@ type ikeSA struct {
 	local, remote pki.Identity
 	lease         Lease
 	eap           *conversation   // under way
+	barred        []string        // children that the peer may not open
 	auth          *authentication // of a responder before AUTH, once IKE_AUTH has begun
 	authLifetime  time.Duration   // after which the peer has to prove itself again; 0 never
 

@@ -48,6 +48,14 @@ type Usage struct {
 	InPackets, InOctets, OutPackets, OutOctets uint64
 }
 
+// Add returns the sum of both.
+func (u Usage) Add(v Usage) Usage {
+	return Usage{
+		InPackets: u.InPackets + v.InPackets, InOctets: u.InOctets + v.InOctets,
+		OutPackets: u.OutPackets + v.OutPackets, OutOctets: u.OutOctets + v.OutOctets,
+	}
+}
+
 // Record is an accounting record.
 type Record struct {
 	Kind      RecordKind

@@ -25,6 +25,7 @@ type Pool struct {
 	leases map[netip.Addr]*lease       // of addresses that somebody has or had
 	former map[pki.Identity]netip.Addr // what an identity had last
 	idle   *list.List                  // of *lease that nobody has now, longest unused first
+	held   *list.List                  // of *lease that wait for the one who had them, in order of time
 	inUse  int
 	next   netip.Addr // the first address that nobody had yet; invalid when all were had
 }
@@ -33,17 +34,18 @@ type Pool struct {
 type lease struct {
 	addr  netip.Addr
 	id    pki.Identity
-	users int // SAs of the identity that have it
-	since time.Time
-	idle  *list.Element // in Pool.idle while users is 0
+	users int           // SAs of the identity that have it
+	since time.Time     // when it was held
+	in    *list.List    // Pool.idle or Pool.held while users is 0, else nil
+	at    *list.Element // of in
 }
 
 // maxIdle bounds how many former leases a pool remembers.
 const maxIdle = 1 << 16
 
 // NewPool makes a pool. Reserved addresses (the gateway's own, those that belong to
-// somebody) are handed out only by Claim. Hold is how long an address that was given back
-// waits for the identity that had it before another may get it.
+// somebody) are handed out only by Claim. Hold is how long the address of one who vanished
+// waits for him.
 func NewPool(name string, ranges []Range, hold time.Duration, reserved ...netip.Addr) *Pool {
 	p := &Pool{
 		name:     name,
@@ -53,6 +55,7 @@ func NewPool(name string, ranges []Range, hold time.Duration, reserved ...netip.
 		leases:   map[netip.Addr]*lease{},
 		former:   map[pki.Identity]netip.Addr{},
 		idle:     list.New(),
+		held:     list.New(),
 	}
 	for _, addr := range reserved {
 		p.reserved[addr] = true
@@ -95,7 +98,7 @@ func (p *Pool) Acquire(id pki.Identity, wanted netip.Addr) (netip.Addr, error) {
 		p.take(l, id)
 		return l.addr, nil
 	}
-	return netip.Addr{}, fmt.Errorf("aaa: pool %q: all %d addresses are in use", p.name, p.inUse+p.idle.Len())
+	return netip.Addr{}, fmt.Errorf("aaa: pool %q: all %d addresses are in use, or wait for somebody who vanished just now", p.name, p.inUse+p.held.Len())
 }
 
 // Claim takes one address for an identity that it belongs to, in the pool or not. Several
@@ -115,9 +118,9 @@ func (p *Pool) Claim(id pki.Identity, addr netip.Addr) error {
 	return nil
 }
 
-// Release gives an address back, once for each Acquire or Claim. One that is not in use is
-// ignored.
-func (p *Pool) Release(addr netip.Addr) {
+// Release gives an address back, once for each Acquire or Claim. Vanished says that its
+// identity did not mean to, and may be back soon. An address that is not in use is ignored.
+func (p *Pool) Release(addr netip.Addr, vanished bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.leases[addr]
@@ -128,12 +131,26 @@ func (p *Pool) Release(addr netip.Addr) {
 		return
 	}
 	p.inUse--
-	if p.reserved[addr] || !p.Contains(addr) {
+	switch {
+	case p.reserved[addr] || !p.Contains(addr):
 		delete(p.leases, addr)
-		return
+	case vanished:
+		l.since = time.Now()
+		p.put(l, p.held)
+	default:
+		p.put(l, p.idle)
 	}
-	l.since = time.Now()
-	l.idle = p.idle.PushBack(l)
+}
+
+// put moves a lease to the end of a list, or, if that is nil, out of all.
+func (p *Pool) put(l *lease, to *list.List) {
+	if l.in != nil {
+		l.in.Remove(l.at)
+	}
+	l.in, l.at = to, nil
+	if to != nil {
+		l.at = to.PushBack(l)
+	}
 }
 
 // InUse is the number of addresses that are handed out.
@@ -148,10 +165,7 @@ func (p *Pool) take(l *lease, id pki.Identity) {
 	if l.users++; l.users == 1 {
 		p.inUse++
 	}
-	if l.idle != nil {
-		p.idle.Remove(l.idle)
-		l.idle = nil
-	}
+	p.put(l, nil)
 	if l.id != id && p.former[l.id] == l.addr {
 		delete(p.former, l.id)
 	}
@@ -164,6 +178,9 @@ func (p *Pool) take(l *lease, id pki.Identity) {
 // fresh finds a free address: one that nobody had, else the one that was given back the
 // longest time ago; nil is none.
 func (p *Pool) fresh() *lease {
+	for e := p.held.Front(); e != nil && time.Since(e.Value.(*lease).since) >= p.hold; e = p.held.Front() {
+		p.put(e.Value.(*lease), p.idle)
+	}
 	if p.idle.Len() < maxIdle {
 		if addr := p.untouched(); addr.IsValid() {
 			l := &lease{addr: addr}
@@ -171,12 +188,8 @@ func (p *Pool) fresh() *lease {
 			return l
 		}
 	}
-	front := p.idle.Front()
-	if front == nil {
-		return nil
-	}
-	if l := front.Value.(*lease); time.Since(l.since) >= p.hold {
-		return l
+	if front := p.idle.Front(); front != nil {
+		return front.Value.(*lease)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func TestRow18SmallPools(t *testing.T) {
 				t.Fatalf("an exhausted pool gave %v", addr)
 			}
 			for addr := range seen {
-				p.Release(addr)
+				p.Release(addr, false)
 			}
 			if n := p.InUse(); n != 0 {
 				t.Fatalf("%d in use after all were released", n)
@@ -76,8 +76,8 @@ func TestSameIdentityGetsItsAddressAgain(t *testing.T) {
 	if first == second {
 		t.Fatalf("two live leases of one identity share %v", first)
 	}
-	p.Release(first)
-	p.Release(second)
+	p.Release(first, false)
+	p.Release(second, false)
 	if other, _ := p.Acquire(identity(2), netip.Addr{}); other == second {
 		t.Fatalf("%v went to another identity while fresh ones were left", other)
 	}
@@ -97,7 +97,7 @@ func TestSameIdentitySharesTheAddressItNames(t *testing.T) {
 	if other, err := p.Acquire(identity(2), first); err != nil || other == first {
 		t.Fatalf("another identity asked for %v and got %v, %v", first, other, err)
 	}
-	p.Release(first)
+	p.Release(first, false)
 	if n := p.InUse(); n != 2 {
 		t.Fatalf("%d in use after one of the two gave %v back", n, first)
 	}
@@ -112,9 +112,9 @@ func TestPoolHold(t *testing.T) {
 		p := NewPool("p", ranges("10.0.0.1", "10.0.0.2"), time.Minute)
 		first, _ := p.Acquire(identity(1), netip.Addr{})
 		second, _ := p.Acquire(identity(2), netip.Addr{})
-		p.Release(first)
+		p.Release(first, true)
 		time.Sleep(30 * time.Second)
-		p.Release(second)
+		p.Release(second, true)
 		if got, err := p.Acquire(identity(3), netip.Addr{}); err == nil {
 			t.Fatalf("%v was given away after half a minute", got)
 		}
@@ -127,6 +127,10 @@ func TestPoolHold(t *testing.T) {
 		}
 		if got, err := p.Acquire(identity(1), netip.Addr{}); err == nil {
 			t.Fatalf("nothing is free, but %v was given", got)
+		}
+		p.Release(second, false)
+		if got, err := p.Acquire(identity(1), netip.Addr{}); err != nil || got != second {
+			t.Fatalf("%v was given back in order, but the next one got %v, %v", second, got, err)
 		}
 	})
 }
@@ -154,8 +158,8 @@ func TestClaim(t *testing.T) {
 		t.Fatalf("a reserved address was given away: %v", addr)
 	}
 	for range 3 {
-		p.Release(mine)
-		p.Release(outside)
+		p.Release(mine, false)
+		p.Release(outside, false)
 	}
 	if n := p.InUse(); n != 2 {
 		t.Fatalf("%d in use", n)
@@ -173,7 +177,7 @@ func TestPoolRemembersLittle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.Release(addr)
+		p.Release(addr, false)
 	}
 	if len(p.leases) > maxIdle || len(p.former) > maxIdle || p.idle.Len() > maxIdle {
 		t.Fatalf("%d leases, %d identities, %d idle", len(p.leases), len(p.former), p.idle.Len())
@@ -191,7 +195,7 @@ func TestPoolConcurrent(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				p.Release(addr)
+				p.Release(addr, false)
 			}
 		})
 	}

@@ -1,0 +1,239 @@
+package martlet
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"martlet/config"
+	"martlet/crypto/pki"
+	"martlet/ike"
+	"martlet/ike/aaa"
+	"martlet/ike/message"
+)
+
+// testRegistry is a registry of gatewayText with more text behind it, and the SAs that it
+// ends.
+func testRegistry(t *testing.T, more string) (*registry, *[]ike.Terminate) {
+	t.Helper()
+	cfg, err := config.Parse("test.toml", []byte(gatewayText+more), t.TempDir(), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := &[]ike.Terminate{}
+	r := newRegistry(cfg, zap.NewNop())
+	r.terminate = func(x ike.Terminate) { *ended = append(*ended, x) }
+	r.usage = func(id ike.ChildID) aaa.Usage { return aaa.Usage{InPackets: uint64(id), InOctets: 10 * uint64(id)} }
+	return r, ended
+}
+
+func fqdn(name string) pki.Identity { return pki.Identity{Type: pki.IDFQDN, Data: name} }
+
+// admitOf is a question of a peer that wants both families.
+func admitOf(sa ike.SAID, user, device, from string) ike.Admit {
+	return ike.Admit{
+		SA: sa, Connection: "clients", Identity: fqdn(user), Claimed: fqdn(device), WantIPv4: true, WantIPv6: true,
+		Path: ike.Path{Local: netip.MustParseAddrPort("127.0.0.1:4500"), Remote: netip.MustParseAddrPort(from)},
+	}
+}
+
+func gone(list []ike.Terminate) []ike.SAID {
+	out := []ike.SAID{}
+	for _, x := range list {
+		out = append(out, x.SA)
+	}
+	return out
+}
+
+// TestRow45InitialContact: INITIAL_CONTACT ends SAs of the same authenticated identity and
+// device, and nobody else's (security.md row 45).
+func TestRow45InitialContact(t *testing.T) {
+	for _, test := range []struct {
+		policy string
+		want   []ike.SAID
+	}{
+		{"contact", []ike.SAID{1}},
+		{"replace", []ike.SAID{1, 2}},
+		{"keep", []ike.SAID{1, 2}},
+		{"never", []ike.SAID{}},
+	} {
+		t.Run(test.policy, func(t *testing.T) {
+			r, _ := testRegistry(t, "")
+			r.config.Connections["clients"].Unique = "never"
+			for i, who := range [][2]string{{"alice", "phone"}, {"alice", "laptop"}, {"bob", "phone"}} {
+				r.admit(admitOf(ike.SAID(i+1), who[0], who[1], "192.0.2.1:4500"))
+			}
+			r.config.Connections["clients"].Unique = test.policy
+			q := admitOf(9, "alice", "phone", "192.0.2.2:4500")
+			q.InitialContact = true
+			got, evict := r.admit(q)
+			if !slices.Equal(gone(evict), test.want) || got.Refuse != "" || len(got.Lease.Addresses) != 2 {
+				t.Errorf("ends %v, want %v; %+v", gone(evict), test.want, got)
+			}
+		})
+	}
+}
+
+func TestUnique(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, ended := testRegistry(t, "")
+		conn := r.config.Connections["clients"]
+		conn.Unique = "keep"
+		first, _ := r.admit(admitOf(1, "alice", "phone", "192.0.2.1:4500"))
+		if got, _ := r.admit(admitOf(2, "alice", "laptop", "192.0.2.2:4500")); got.Refuse == "" {
+			t.Error("a second device came in")
+		}
+		q := admitOf(3, "alice", "phone", "192.0.2.1:61000")
+		q.Wanted = []netip.Addr{first.Lease.Addresses[0].Addr(), first.Lease.Addresses[1].Addr()}
+		if got, evict := r.admit(q); got.Refuse != "" || len(evict) > 0 || !slices.Equal(got.Lease.Addresses, first.Lease.Addresses) {
+			t.Errorf("a peer that authenticates again got %+v, and %v end", got, evict)
+		}
+		r.leave(ike.Down{SA: 1})
+		if r.pools["v4"].InUse() != 1 {
+			t.Error("the address went with the old SA")
+		}
+
+		conn.Unique = "replace"
+		if _, evict := r.admit(admitOf(4, "alice", "laptop", "192.0.2.2:4500")); !slices.Equal(gone(evict), []ike.SAID{3}) {
+			t.Errorf("ends %v", evict)
+		}
+		r.leave(ike.Down{SA: 3})
+		if _, evict := r.admit(admitOf(5, "alice", "laptop", "192.0.2.2:4501")); len(evict) > 0 {
+			t.Error("the old SA goes before the peer has the new one")
+		}
+		time.Sleep(again + time.Second)
+		synctest.Wait()
+		if !slices.Equal(gone(*ended), []ike.SAID{4}) {
+			t.Errorf("ended %v", *ended)
+		}
+	})
+}
+
+const groupsText = `
+[pool.admins]
+addresses = ["10.78.0.0/24"]
+groups = ["admins"]
+[connection.grouped]
+from = ["127.0.0.0/8"]
+groups = ["admins", "staff"]
+pool = ["admins", "v4"]
+local = { auth = "psk", id = "gateway.test", secret = "` + testPSK + `" }
+peer = { auth = "psk", id = "*@grouped" }
+child.lan.local = ["10.1.0.0/16"]
+child.racks.local = ["10.2.0.0/16"]
+child.racks.groups = ["admins"]
+`
+
+// loggedIn is a registry that has let an SA log in at RADIUS.
+func loggedIn(r *registry, sa ike.SAID, g *aaa.Grant) {
+	r.logins[sa] = &login{session: r.newSession(), grant: g, cancel: func() {}}
+}
+
+func TestGroups(t *testing.T) {
+	r, _ := testRegistry(t, groupsText)
+	admit := func(sa ike.SAID, groups ...string) ike.Admission {
+		loggedIn(r, sa, &aaa.Grant{User: "alice", Groups: groups})
+		q := admitOf(sa, "alice", "phone", "192.0.2.1:4500")
+		q.Connection, q.WantIPv6 = "grouped", false
+		got, _ := r.admit(q)
+		return got
+	}
+	if got := admit(1); got.Refuse == "" || got.Notify == message.InternalAddressFailure {
+		t.Errorf("somebody in no group: %+v", got)
+	}
+	if got := admit(2, "guests"); got.Refuse == "" {
+		t.Errorf("guests: %+v", got)
+	}
+	if got := admit(3, "guests", "staff"); got.Refuse != "" || !slices.Equal(got.Barred, []string{"racks"}) ||
+		!netip.MustParsePrefix("10.77.0.0/24").Contains(got.Lease.Addresses[0].Addr()) {
+		t.Errorf("staff: %+v", got)
+	}
+	if got := admit(4, "admins"); got.Refuse != "" || got.Barred != nil ||
+		!netip.MustParsePrefix("10.78.0.0/24").Contains(got.Lease.Addresses[0].Addr()) {
+		t.Errorf("admins: %+v", got)
+	}
+	if len(r.logins) != 0 {
+		t.Errorf("%d logins are left", len(r.logins))
+	}
+}
+
+// TestFramedAddress: what RADIUS gives is given, in a pool and outside, and to one identity
+// at a time.
+func TestFramedAddress(t *testing.T) {
+	r, _ := testRegistry(t, "")
+	inside, outside := netip.MustParseAddr("10.77.0.50"), netip.MustParseAddr("fd99::7")
+	grant := &aaa.Grant{User: "alice", Addresses: []netip.Addr{inside, outside}, DNS: []netip.Addr{inside}, SessionTimeout: time.Hour}
+	loggedIn(r, 1, grant)
+	got, _ := r.admit(admitOf(1, "alice", "phone", "192.0.2.1:4500"))
+	want := []netip.Prefix{netip.MustParsePrefix("10.77.0.50/32"), netip.MustParsePrefix("fd99::7/128")}
+	if !slices.Equal(got.Lease.Addresses, want) || !slices.Equal(got.Lease.DNS, grant.DNS) || got.Lifetime != time.Hour {
+		t.Errorf("%+v", got)
+	}
+	loggedIn(r, 2, grant)
+	if got, _ := r.admit(admitOf(2, "bob", "phone", "192.0.2.2:4500")); got.Notify != message.InternalAddressFailure {
+		t.Errorf("two identities have one address: %+v", got)
+	}
+	loggedIn(r, 3, grant)
+	if got, _ := r.admit(admitOf(3, "alice", "laptop", "192.0.2.2:4500")); !slices.Equal(got.Lease.Addresses, want) {
+		t.Errorf("her other device: %+v", got)
+	}
+	for sa := range ike.SAID(4) {
+		r.leave(ike.Down{SA: sa})
+	}
+	if r.pools["v4"].InUse()+r.fixed.InUse() != 0 {
+		t.Error("addresses are left")
+	}
+}
+
+// TestSession: what the children of a session carried is counted over rekeys, and the time
+// that RADIUS gives ends it.
+func TestSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, ended := testRegistry(t, "")
+		loggedIn(r, 1, &aaa.Grant{User: "alice", SessionTimeout: time.Minute})
+		r.admit(admitOf(1, "alice", "phone", "192.0.2.1:4500"))
+		r.established(ike.Status{SA: 1})
+		g := r.in[1]
+		for _, id := range []ike.ChildID{3, 4, 5} {
+			r.childIn(&ike.Child{ChildInfo: ike.ChildInfo{ID: id, SA: 1}})
+		}
+		r.childOut(3)
+		r.childOut(4)
+		if rec := r.record(g, aaa.RecordInterim); rec.Usage != (aaa.Usage{InPackets: 12, InOctets: 120}) || rec.User != "alice" || len(rec.Addresses) != 2 {
+			t.Errorf("%+v", rec)
+		}
+		if n := r.obey(aaa.Order{Match: aaa.Match{User: "bob"}, Disconnect: true}); n != 0 {
+			t.Errorf("an order for bob met %d", n)
+		}
+		met := r.obey(aaa.Order{
+			Match: aaa.Match{User: "alice", Session: g.session.name, Calling: "192.0.2.1", Addresses: []netip.Addr{g.session.addresses[0]}}, SessionTimeout: 2 * time.Minute,
+		})
+		if met != 1 {
+			t.Errorf("an order for alice met %d", met)
+		}
+		time.Sleep(90 * time.Second)
+		if len(*ended) > 0 {
+			t.Error("the new time does not count")
+		}
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if !slices.Equal(gone(*ended), []ike.SAID{1}) || g.session.ending != aaa.CauseSessionTimeout {
+			t.Errorf("ended %v, cause %d", *ended, g.session.ending)
+		}
+		r.leave(ike.Down{SA: 1})
+		if len(r.in)+len(r.children) > 0 {
+			t.Error("something is left")
+		}
+		r.admit(admitOf(2, "alice", "phone", "192.0.2.1:4500"))
+		r.established(ike.Status{SA: 2})
+		if n := r.obey(aaa.Order{Match: aaa.Match{Calling: "192.0.2.1"}, Disconnect: true}); n != 1 || !slices.Equal(gone(*ended), []ike.SAID{1, 2}) {
+			t.Errorf("met %d, ended %v", n, *ended)
+		}
+		r.close()
+	})
+}
