@@ -48,6 +48,7 @@ type end struct {
 	*martlet.Node
 	w    *world
 	host *simnet.Host
+	bind *bind
 	tun  *simnet.Tun
 	logs *observer.ObservedLogs
 	text *logText
@@ -109,23 +110,18 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// bind is a host's sockets, with the address from which it would talk to a peer.
-type bind struct{ *simnet.Host }
-
-func (b bind) Source(netip.Addr) (netip.Addr, error) { return b.Addr(), nil }
-
 // node makes a node that is not started.
 func (w *world) node(host *simnet.Host, cfg *config.Config, serve bool) *end {
 	w.Helper()
 	if err := cfg.Complete(); err != nil {
 		w.Fatal(err)
 	}
-	e := &end{w: w, host: host, tun: simnet.NewTun(host.Name, 1400), text: &logText{}}
+	e := &end{w: w, host: host, bind: newBind(host), tun: simnet.NewTun(host.Name, 1400), text: &logText{}}
 	var core zapcore.Core
 	core, e.logs = observer.New(zap.DebugLevel)
 	encoder := zapcore.NewJSONEncoder(zap.NewDevelopmentEncoderConfig())
 	core = zapcore.NewTee(core, zapcore.NewCore(encoder, e.text, zap.DebugLevel))
-	e.Node = &martlet.Node{Config: cfg, Serve: serve, Logger: zap.New(core), Device: e.tun, Bind: bind{host}}
+	e.Node = &martlet.Node{Config: cfg, Serve: serve, Logger: zap.New(core), Device: e.tun, Bind: e.bind}
 	return e
 }
 

@@ -44,7 +44,7 @@ func (n *Net) Host(name string, link Link, addrs ...netip.Addr) *Host {
 	return h
 }
 
-// Behind puts the host into the private network of a NAT.
+// Behind puts the host into the private network of a NAT, or (nil) into the public one.
 func (h *Host) Behind(nat *NAT) *Host {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
@@ -57,6 +57,13 @@ func (h *Host) Addr() netip.Addr {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	return h.addrs[0]
+}
+
+// Addresses are all that the host has.
+func (h *Host) Addresses() []netip.Addr {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	return slices.Clone(h.addrs)
 }
 
 // Move gives the host other addresses, as when it goes to another network. Datagrams
