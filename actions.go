@@ -92,8 +92,10 @@ func (s *shard) ask(a ike.Ask) {
 	case ike.Configure:
 		s.node.expect(q.SA)
 		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
+	case ike.Vouch:
+		s.await(a.ID, func() ike.Reply { return s.node.vouch.judge(s.node.ctx, q) })
 	case ike.Staple:
-		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: ike.Stapled{}})
+		s.await(a.ID, func() ike.Reply { return ike.Stapled{OCSP: s.node.vouch.staple(s.node.ctx, q.Credential)} })
 	case ike.FindPaths:
 		s.aside(a.ID, func() ike.Reply { return s.node.findPaths(q) })
 	case ike.Reach:
@@ -124,6 +126,11 @@ func (s *shard) aside(id ike.AskID, run func() ike.Reply) {
 		}
 		s.post(ike.Answer{ID: id, Value: s.guarded(run)})
 	})
+}
+
+// await runs what waits for a server on a goroutine of its own, and posts the reply.
+func (s *shard) await(id ike.AskID, run func() ike.Reply) {
+	s.node.tasks.Go(func() { s.post(ike.Answer{ID: id, Value: s.guarded(run)}) })
 }
 
 // guarded runs a computation; a fault in it fails the SA that asked and nothing else.

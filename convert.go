@@ -115,16 +115,17 @@ func localOf(c *config.Connection) ike.Local {
 
 func remoteOf(c *config.Connection) ike.Remote {
 	r := ike.Remote{
-		Method:   methodOf(c.Peer.Auth),
-		ID:       c.Peer.Identity,
-		PSK:      pskOf(c).Value,
-		Verifier: c.Peer.Verifier,
-		Purpose:  pki.ClientAuth,
+		Method:     methodOf(c.Peer.Auth),
+		ID:         c.Peer.Identity,
+		PSK:        pskOf(c).Value,
+		Verifier:   c.Peer.Verifier,
+		Purpose:    pki.ClientAuth,
+		Revocation: c.Peer.Policy,
 	}
 	if len(c.Remote) > 0 {
 		r.Purpose = pki.ServerAuth
 		// Whom we call by name must be that name, unless the file says otherwise.
-		if r.ID.IsZero() && r.Method == ike.AuthCert && len(c.Remote) == 1 {
+		if r.ID.IsZero() && r.Method == ike.AuthCert && len(c.Remote) == 1 && len(r.Verifier.Keys) == 0 {
 			r.ID, _ = pki.ParseIdentity(c.Remote[0])
 		}
 	}

@@ -91,6 +91,7 @@ type Node struct {
 	keepers keepers
 	demands demands
 	peers   *registry
+	vouch   *revocation
 	events  broadcaster
 	keylog  *keyLog
 	limit   sparing
@@ -140,6 +141,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}()
 
+	n.vouch = newRevocation(n.Config, newFetcher(n.ctx, &n.tasks, fetchDialer(n.Config.Node.Mark, n.Host)), n.log.Named("revocation"))
 	n.peers = newRegistry(n.Config, n.log)
 	n.peers.terminate = func(t ike.Terminate) { n.tasks.Go(func() { n.engines.of(t.SA).post(t) }) }
 	n.peers.usage = n.childUsage

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,13 @@ func (f *faults) auth(c *Connection, path, dir string, now time.Time) {
 	f.secrets(c, path)
 
 	f.misplaced(local, "ca", c.Local.CA, "it tells whom to trust, so it belongs in "+join(path, "peer"))
+	f.misplaced(local, "crl", c.Local.CRL, "it is about the peer's certificates, so it belongs in "+peer)
+	if c.Local.Revocation != "" && !f.has(join(local, "revocation")) {
+		f.add(join(local, "revocation"), "has no meaning here", "it is about the peer's certificates, so it belongs in "+peer)
+	}
+	if len(c.Peer.KeyPassword.Value) > 0 && !f.has(join(peer, "key_password")) {
+		f.add(join(peer, "key_password"), "has no meaning here", "the peer keeps its key to itself; ours belongs in "+local)
+	}
 	f.misplaced(peer, "key", c.Peer.Key, "the peer keeps its key to itself; ours belongs in "+join(path, "local"))
 	for _, side := range []struct {
 		auth *Auth
@@ -36,6 +44,7 @@ func (f *faults) auth(c *Connection, path, dir string, now time.Time) {
 			f.misplaced(side.path, "cert", side.auth.Cert, `a certificate needs auth = "cert"`)
 			f.misplaced(side.path, "key", side.auth.Key, `a private key needs auth = "cert"`)
 			f.misplaced(side.path, "ca", side.auth.CA, `a CA needs auth = "cert"`)
+			f.misplaced(side.path, "crl", side.auth.CRL, `a revocation list needs auth = "cert"`)
 		}
 		f.identity(side.auth, side.path)
 	}
@@ -127,29 +136,29 @@ func (f *faults) identity(a *Auth, path string) {
 func (f *faults) localCert(a *Auth, path, dir string, now time.Time) {
 	certKey, keyKey := join(path, "cert"), join(path, "key")
 	if len(a.Credentials) == 0 {
-		for _, needed := range []struct {
-			key  string
-			list []string
-			hint string
-		}{{certKey, a.Cert, `cert = ["cert.pem"]`}, {keyKey, a.Key, `key = ["key.pem"]`}} {
-			if len(needed.list) == 0 && !f.has(needed.key) {
-				f.add(needed.key, "is missing", needed.hint)
-			}
+		if len(a.Cert) == 0 && !f.has(certKey) {
+			f.add(certKey, "is missing", `cert = ["cert.pem"]`)
 		}
-		certs := f.certificates(a.Cert, certKey, dir)
-		keys := f.keys(a.Key, keyKey, dir)
+		files := f.ownFiles(a, certKey, dir)
+		if len(a.Key) == 0 && len(files.keys) == 0 && !f.has(keyKey) && !f.has(certKey) {
+			f.add(keyKey, "is missing", `key = ["key.pem"]`)
+		}
+		files.keys = append(files.keys, f.keys(a, keyKey, dir)...)
 		if f.has(certKey) || f.has(keyKey) {
 			return
 		}
-		f.pair(a, certs, keys, certKey, keyKey)
+		f.pair(a, files, certKey, keyKey)
 	}
 	if f.has(certKey) || f.has(keyKey) {
 		return
 	}
 	for i, cred := range a.Credentials {
-		if cred == nil || cred.Cert == nil || cred.Key == nil {
-			f.add(certKey, fmt.Sprintf("credential %d lacks certificate or key", i), "")
+		if cred == nil || cred.Key == nil {
+			f.add(certKey, fmt.Sprintf("credential %d lacks its key", i), "")
 			return
+		}
+		if cred.Cert == nil {
+			continue
 		}
 		f.validity(cred.Cert, certKey, now, "peers will refuse it")
 		if a.Identity.IsZero() {
@@ -164,43 +173,122 @@ func (f *faults) localCert(a *Auth, path, dir string, now time.Time) {
 	}
 }
 
+// ownKey is a private key and the place where it stands.
+type ownKey struct {
+	crypto.Signer
+	at string
+}
+
+// ownFiles is what the files of our certificates hold.
+type ownFiles struct {
+	certs  []loaded
+	public []publicKey
+	keys   []ownKey // of PKCS#12
+}
+
+type publicKey struct {
+	crypto.PublicKey
+	file int
+}
+
+// ownFiles reads the files of our certificates, which may be PKCS#12 or bare keys.
+func (f *faults) ownFiles(a *Auth, path, dir string) (all ownFiles) {
+	for i, name := range a.Cert {
+		at := index(path, i)
+		if f.has(at) {
+			continue
+		}
+		data, err := readFile(strings.TrimPrefix(name, "file:"), dir)
+		switch {
+		case err != nil:
+			f.fault(at, err)
+		case pki.IsPKCS12(data):
+			// A key is in it: nobody else may read it.
+			if _, err := readSecretFile(strings.TrimPrefix(name, "file:"), dir); err != nil {
+				f.fault(at, err)
+				continue
+			}
+			key, certs, err := pki.ParsePKCS12(data, string(a.KeyPassword.Value))
+			if err != nil {
+				f.keyFault(at, err)
+				continue
+			}
+			all.keys = append(all.keys, ownKey{key, at})
+			for _, c := range certs {
+				all.certs = append(all.certs, loaded{c, i})
+			}
+		case pki.HasPublicKey(data):
+			key, err := pki.ParsePublicKey(data)
+			if err != nil {
+				f.fault(at, err)
+				continue
+			}
+			all.public = append(all.public, publicKey{key, i})
+		default:
+			all.certs = append(all.certs, f.parseCertificates(data, path, i)...)
+		}
+	}
+	return all
+}
+
+// keyFault notes a key that cannot be read.
+func (f *faults) keyFault(path string, err error) {
+	if errors.Is(err, pki.ErrPassword) || errors.Is(err, pki.ErrEncryptedKey) {
+		f.add(path, strings.TrimPrefix(err.Error(), "pki: "), `key_password = "file:key.pass"`)
+		return
+	}
+	f.fault(path, err)
+}
+
 // pair puts keys and certificates together.
-func (f *faults) pair(a *Auth, certs []loaded, keys []crypto.Signer, certKey, keyKey string) {
+func (f *faults) pair(a *Auth, files ownFiles, certKey, keyKey string) {
 	var creds []*pki.Credential
 	paired := map[int]bool{}
-	all := make([]*x509.Certificate, len(certs))
+	all := make([]*x509.Certificate, len(files.certs))
 	var chain []*x509.Certificate
-	for i, c := range certs {
+	for i, c := range files.certs {
 		if all[i] = c.Certificate; c.IsCA {
 			chain = append(chain, c.Certificate)
 		}
 	}
-	for i, key := range keys {
-		leaf := slices.IndexFunc(all, func(c *x509.Certificate) bool { return pki.SameKey(key.Public(), c.PublicKey) })
-		if leaf < 0 {
-			_, err := pki.NewCredential(all, key)
-			f.fault(index(keyKey, i), err)
+	bare := slices.Clone(files.public)
+	for _, key := range files.keys {
+		if i := slices.IndexFunc(bare, func(p publicKey) bool { return pki.SameKey(key.Public(), p.PublicKey) }); i >= 0 {
+			bare = slices.Delete(bare, i, i+1)
+			creds = append(creds, &pki.Credential{Key: key.Signer})
 			continue
 		}
-		if paired[leaf] {
-			f.add(index(keyKey, i), "is the key of the same certificate as an earlier one", "remove it")
+		leaf := slices.IndexFunc(all, func(c *x509.Certificate) bool { return pki.SameKey(key.Public(), c.PublicKey) })
+		switch {
+		case leaf < 0 && len(all) == 0:
+			f.add(key.at, "is not the key of the public key in cert", "openssl pkey -in KEY -pubout makes the right one")
+			continue
+		case leaf < 0:
+			_, err := pki.NewCredential(all, key.Signer)
+			f.fault(key.at, err)
+			continue
+		case paired[leaf]:
+			f.add(key.at, "is the key of the same certificate as an earlier one", "remove it")
 			continue
 		}
 		paired[leaf] = true
-		cred, err := pki.NewCredential(append([]*x509.Certificate{all[leaf]}, issuers(all[leaf], chain)...), key)
+		cred, err := pki.NewCredential(append([]*x509.Certificate{all[leaf]}, issuers(all[leaf], chain)...), key.Signer)
 		if err != nil {
-			f.fault(index(keyKey, i), err)
+			f.fault(key.at, err)
 			continue
 		}
 		creds = append(creds, cred)
 	}
-	if f.has(keyKey) {
+	if f.has(keyKey) || f.has(certKey) {
 		return
 	}
-	for i, c := range certs {
+	for i, c := range files.certs {
 		if !c.IsCA && !paired[i] {
 			f.add(index(certKey, c.file), fmt.Sprintf("there is no key for the certificate %q", c.Subject), "each certificate that is not a CA's needs its key")
 		}
+	}
+	for _, p := range bare {
+		f.add(index(certKey, p.file), "there is no private key for the public key", "each public key of ours needs its private one")
 	}
 	a.Credentials = creds
 }
@@ -225,13 +313,14 @@ func issuers(cert *x509.Certificate, cas []*x509.Certificate) []*x509.Certificat
 func (f *faults) peerCert(c *Connection, path, dir string, now time.Time) {
 	a := &c.Peer
 	caKey, certKey, idKey := join(path, "ca"), join(path, "cert"), join(path, "id")
-	if len(a.Verifier.Roots) == 0 && !a.Verifier.SystemRoots {
+	if len(a.Verifier.Roots) == 0 && len(a.Verifier.Keys) == 0 && !a.Verifier.SystemRoots {
 		f.trust(a, path, dir)
 	}
+	f.revocation(a, path, dir)
 	if f.has(caKey) || f.has(certKey) {
 		return
 	}
-	only := len(a.Cert) > 0
+	only := len(a.Cert) > 0 && len(a.Verifier.Roots) > 0
 	for _, root := range a.Verifier.Roots {
 		key := caKey
 		if only {
@@ -245,6 +334,8 @@ func (f *faults) peerCert(c *Connection, path, dir string, now time.Time) {
 	switch {
 	case only:
 		a.Identity = pki.IdentityOf(a.Verifier.Roots[0])
+	case len(a.Verifier.Keys) > 0:
+		// Nobody else has the key, whatever he calls himself.
 	case len(c.Remote) == 1:
 		// Whoever has any certificate of the CA must not pass for the gateway.
 		if id, err := pki.ParseIdentity(c.Remote[0]); err == nil {
@@ -267,6 +358,9 @@ func (f *faults) trust(a *Auth, path, dir string) {
 	case len(a.CA) > 0 && len(a.Cert) > 0:
 		f.add(certKey, "excludes ca: it is the only certificate that the peer may have", "remove one of them")
 	case len(a.Cert) > 0:
+		if f.bareKeys(a, certKey, dir) {
+			return
+		}
 		certs := f.certificates(a.Cert, certKey, dir)
 		leaves := slices.DeleteFunc(slices.Clone(certs), func(c loaded) bool { return c.IsCA && len(certs) > 1 })
 		if len(leaves) > 1 {
@@ -308,20 +402,79 @@ func (f *faults) certificates(files []string, path, dir string) []loaded {
 			f.fault(index(path, i), err)
 			continue
 		}
-		certs, err := pki.ParseCertificates(data)
-		if err != nil {
-			f.fault(index(path, i), err)
-		}
-		for _, c := range certs {
-			all = append(all, loaded{c, i})
-		}
+		all = append(all, f.parseCertificates(data, path, i)...)
 	}
 	return all
 }
 
-func (f *faults) keys(files []string, path, dir string) []crypto.Signer {
-	var all []crypto.Signer
-	for i, name := range files {
+func (f *faults) parseCertificates(data []byte, path string, file int) []loaded {
+	certs, err := pki.ParseCertificates(data)
+	if err != nil {
+		f.fault(index(path, file), err)
+	}
+	all := make([]loaded, len(certs))
+	for i, c := range certs {
+		all[i] = loaded{c, file}
+	}
+	return all
+}
+
+// bareKeys loads the public keys of a peer, if the first file is one.
+func (f *faults) bareKeys(a *Auth, path, dir string) bool {
+	for i, name := range a.Cert {
+		data, err := readFile(strings.TrimPrefix(name, "file:"), dir)
+		if err != nil || i == 0 && !pki.HasPublicKey(data) {
+			return false
+		}
+		key, err := pki.ParsePublicKey(data)
+		if err != nil {
+			f.fault(index(path, i), err)
+			continue
+		}
+		a.Verifier.Keys = append(a.Verifier.Keys, key)
+	}
+	return true
+}
+
+// revocation checks what is asked about the peer's certificates.
+func (f *faults) revocation(a *Auth, path, dir string) {
+	key, crl := join(path, "revocation"), join(path, "crl")
+	switch a.Revocation {
+	case "":
+		a.Policy = pki.RevocationOff
+		if len(a.CRL) > 0 {
+			a.Policy = pki.RevocationRelaxed
+		}
+	case pki.RevocationOff.String():
+		a.Policy = pki.RevocationOff
+		f.misplaced(path, "crl", a.CRL, `revocation = "off" does not look at it`)
+	case pki.RevocationRelaxed.String():
+		a.Policy = pki.RevocationRelaxed
+	case pki.RevocationStrict.String():
+		a.Policy = pki.RevocationStrict
+	default:
+		if !f.has(key) {
+			f.add(key, fmt.Sprintf("unknown policy %q", a.Revocation), `"off", "relaxed" or "strict"`)
+		}
+	}
+	if a.Policy != pki.RevocationOff && len(a.Verifier.Keys) > 0 && !f.has(key) {
+		f.add(key, "has no meaning for bare keys", "nobody can revoke them; remove the peer's key from cert instead")
+	}
+	for i, name := range a.CRL {
+		if f.has(index(crl, i)) {
+			continue
+		}
+		// The path is used later, too.
+		a.CRL[i] = resolve(strings.TrimPrefix(name, "file:"), dir)
+		if _, err := ReadCRLs(a.CRL[i]); err != nil {
+			f.fault(index(crl, i), err)
+		}
+	}
+}
+
+func (f *faults) keys(a *Auth, path, dir string) []ownKey {
+	var all []ownKey
+	for i, name := range a.Key {
 		if f.has(index(path, i)) {
 			continue
 		}
@@ -330,12 +483,12 @@ func (f *faults) keys(files []string, path, dir string) []crypto.Signer {
 			f.fault(index(path, i), err)
 			continue
 		}
-		key, err := pki.ParsePrivateKey(data)
+		key, err := pki.ParsePrivateKey(data, a.KeyPassword.Value)
 		if err != nil {
-			f.fault(index(path, i), err)
+			f.keyFault(index(path, i), err)
 			continue
 		}
-		all = append(all, key)
+		all = append(all, ownKey{key, index(path, i)})
 	}
 	return all
 }

@@ -158,17 +158,31 @@ type Auth struct {
 	// and it may stand on either.
 	Secret Secret `toml:"secret"`
 	// Cert are files with our certificate and the chain above it, or with a peer's only
-	// accepted certificate. Several certificates of ours need as many keys.
+	// accepted certificate. Several certificates of ours need as many keys. A file may be
+	// PKCS#12, which has the key in it, or a bare public key in PEM (RFC 7670), of ours or
+	// of the peer, who then needs no certificate.
 	Cert []string `toml:"cert"`
 	// Key are files with the private keys: "file:PATH" or PATH.
 	Key []string `toml:"key"`
+	// KeyPassword opens our PKCS#12 files and encrypted private keys; it is given as a
+	// secret is.
+	KeyPassword Secret `toml:"key_password"`
 	// CA are files with the certificate authorities that the peer's chain must reach;
 	// "system" is the system's store.
 	CA []string `toml:"ca"`
+	// Revocation is what is asked about the peer's certificates, once they are trusted, of the
+	// OCSP responders and revocation lists that they name: "off", nothing; "relaxed", one that
+	// is known to be revoked is refused; "strict", and so is one of which nobody says that
+	// it is good. Left out, it is "relaxed" where there is a crl, else "off".
+	Revocation string `toml:"revocation"`
+	// CRL are files with revocation lists, or folders of such files, which are read again
+	// when they change.
+	CRL []string `toml:"crl"`
 
 	Identity    pki.Identity      `toml:"-"`          // ID, parsed
 	Credentials []*pki.Credential `toml:"-" json:"-"` // Cert and Key, loaded; never encoded, for the keys are in it
-	Verifier    pki.Verifier      `toml:"-"`          // CA, loaded; Now is not set
+	Verifier    pki.Verifier      `toml:"-"`          // CA or bare keys, loaded; Now is not set
+	Policy      pki.Revocation    `toml:"-"`          // Revocation, parsed
 }
 
 // Child is one child SA.

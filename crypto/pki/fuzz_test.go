@@ -125,7 +125,7 @@ func FuzzParsePrivateKey(f *testing.F) {
 		f.Add(der)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		key, err := ParsePrivateKey(b)
+		key, err := ParsePrivateKey(b, nil)
 		if err != nil {
 			return
 		}
@@ -136,7 +136,7 @@ func FuzzParsePrivateKey(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := ParsePrivateKey(again); err != nil || !SameKey(back.Public(), key.Public()) {
+		if back, err := ParsePrivateKey(again, nil); err != nil || !SameKey(back.Public(), key.Public()) {
 			t.Errorf("a key does not come back: %v", err)
 		}
 	})

@@ -41,7 +41,7 @@ func TestIssue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := ParsePrivateKey(pem)
+		key, err := ParsePrivateKey(pem, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,11 +130,11 @@ func TestLoadErrors(t *testing.T) {
 			t.Errorf("%s: certificates and an error", what)
 		}
 	}
-	if _, err := ParsePrivateKey([]byte(cert + key)); err != nil {
+	if _, err := ParsePrivateKey([]byte(cert+key), nil); err != nil {
 		t.Error(err)
 	}
 	pkcs1 := x509.MarshalPKCS1PrivateKey(testRSA().(*rsa.PrivateKey))
-	if k, err := ParsePrivateKey(pkcs1); err != nil || !SameKey(k.Public(), testRSA().Public()) {
+	if k, err := ParsePrivateKey(pkcs1, nil); err != nil || !SameKey(k.Public(), testRSA().Public()) {
 		t.Errorf("PKCS#1: %v", err)
 	}
 	for want, text := range map[string]string{
@@ -148,7 +148,7 @@ func TestLoadErrors(t *testing.T) {
 		"at most":                strings.Repeat("a", maxFile+1),
 		"not supported":          "\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x6e\x04\x22\x04\x20" + strings.Repeat("k", 32), // X25519
 	} {
-		k, err := ParsePrivateKey([]byte(text))
+		k, err := ParsePrivateKey([]byte(text), nil)
 		if err == nil || !strings.Contains(err.Error(), want) || k != nil {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -157,7 +157,7 @@ func TestLoadErrors(t *testing.T) {
 		}
 	}
 	for n := range pkcs1 {
-		if _, err := ParsePrivateKey(pkcs1[:n]); err == nil {
+		if _, err := ParsePrivateKey(pkcs1[:n], nil); err == nil {
 			t.Errorf("a key cut at %d was read", n)
 		}
 	}

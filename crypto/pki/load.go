@@ -33,7 +33,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	if certs, err := x509.ParseCertificates(b); err == nil && len(certs) > 0 {
 		return certs, nil
 	} else if !bytes.Contains(b, []byte(pemBegin)) {
-		return nil, malformed("neither PEM nor DER", "convert it: openssl x509 -in FILE -out cert.pem; for PKCS#12: openssl pkcs12 -in FILE -nodes -out all.pem", err)
+		return nil, malformed("neither PEM nor DER", "convert it: openssl x509 -in FILE -out cert.pem", err)
 	}
 	begun := bytes.Count(b, []byte(pemBegin))
 	var certs []*x509.Certificate
@@ -64,13 +64,14 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// ErrEncryptedKey is wrapped by the error of ParsePrivateKey for a key with a
-// password.
+// ErrEncryptedKey is wrapped by the error of ParsePrivateKey for a key whose password was
+// not given.
 var ErrEncryptedKey = errors.New("the private key is encrypted")
 
 // ParsePrivateKey reads the one private key of a PEM file, in which other blocks are
-// skipped, or of DER: PKCS#8, PKCS#1 or SEC 1. Its errors hold nothing of the key.
-func ParsePrivateKey(b []byte) (crypto.Signer, error) {
+// skipped, or of DER: PKCS#8, PKCS#1 or SEC 1. The password is for PKCS#8 that is
+// encrypted; nil is none. Its errors hold nothing of the key.
+func ParsePrivateKey(b, password []byte) (crypto.Signer, error) {
 	if len(b) > maxFile {
 		return nil, fmt.Errorf("pki: private key: %d octets; at most %d are read", len(b), maxFile)
 	}
@@ -89,7 +90,13 @@ func ParsePrivateKey(b []byte) (crypto.Signer, error) {
 		switch block.Type {
 		case pemPrivateKey, "RSA PRIVATE KEY", "EC PRIVATE KEY":
 		case "ENCRYPTED PRIVATE KEY":
-			return nil, encryptedKey()
+			if password == nil {
+				return nil, encryptedKey()
+			}
+			var err error
+			if block.Bytes, err = decryptPKCS8(block.Bytes, password); err != nil {
+				return nil, err
+			}
 		case "OPENSSH PRIVATE KEY":
 			return nil, errors.New("pki: private key: in OpenSSH's format; convert it: ssh-keygen -p -N '' -m PKCS8 -f FILE")
 		default:
@@ -98,7 +105,7 @@ func ParsePrivateKey(b []byte) (crypto.Signer, error) {
 		}
 		// RFC 1421 headers, as older OpenSSL writes them.
 		if block.Headers["DEK-Info"] != "" {
-			return nil, encryptedKey()
+			return nil, fmt.Errorf("pki: private key: %w in the way of old OpenSSL; encrypt it anew: openssl pkcs8 -topk8 -in FILE -out key.pem", ErrEncryptedKey)
 		}
 		if key != nil {
 			return nil, errors.New("pki: private key: there are several; leave the right one only")
@@ -118,7 +125,11 @@ func ParsePrivateKey(b []byte) (crypto.Signer, error) {
 }
 
 func encryptedKey() error {
-	return fmt.Errorf("pki: private key: %w; decrypt it: openssl pkcs8 -in FILE -out key.pem", ErrEncryptedKey)
+	return fmt.Errorf("pki: private key: %w and no password is given; or decrypt it: openssl pkcs8 -in FILE -out key.pem", ErrEncryptedKey)
+}
+
+func errUnsupportedKey() error {
+	return errors.New("pki: private key: of a kind that is not supported; RSA from 1024 bits, ECDSA P-256, P-384, P-521 or Ed25519 was expected")
 }
 
 // parseKeyDER does not pass on the errors of crypto/x509, which quote what they read.
@@ -126,7 +137,7 @@ func parseKeyDER(der []byte) (crypto.Signer, error) {
 	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
 		signer, ok := key.(crypto.Signer)
 		if !ok || weakKey(signer.Public(), true) != "" {
-			return nil, errors.New("pki: private key: of a kind that is not supported; RSA from 1024 bits, ECDSA P-256, P-384, P-521 or Ed25519 was expected")
+			return nil, errUnsupportedKey()
 		}
 		return signer, nil
 	}

@@ -107,3 +107,12 @@ func (v Verifier) CheckKey(pub crypto.PublicKey) error {
 	}
 	return nil
 }
+
+// EncodePublicKeyFile writes a public key in PEM.
+func EncodePublicKeyFile(pub crypto.PublicKey) ([]byte, error) {
+	der, err := EncodePublicKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: pemPublicKey, Bytes: der}), nil
+}

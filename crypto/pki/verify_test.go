@@ -403,7 +403,7 @@ func TestGoldenCertificates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, err := ParsePrivateKey(readVector(t, root, path.Join(base, name)))
+			key, err := ParsePrivateKey(readVector(t, root, path.Join(base, name)), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,71 @@
+package config
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"martlet/crypto/pki"
+)
+
+// maxCRLFiles is how many files of a folder of revocation lists are read.
+const maxCRLFiles = 1000
+
+// ReadCRLs reads the revocation lists in a file, or in the files of a folder whose
+// names end in .crl, .pem, .der or have no dot at all; hidden files are not looked at.
+func ReadCRLs(path string) ([]*pki.CRL, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	if !info.IsDir() {
+		crl, err := readCRL(path)
+		if err != nil {
+			return nil, err
+		}
+		return []*pki.CRL{crl}, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	var all []*pki.CRL
+	for _, e := range entries {
+		if !isCRLName(e) {
+			continue
+		}
+		if len(all) == maxCRLFiles {
+			return nil, hinted(path+" has too many files", "")
+		}
+		crl, err := readCRL(filepath.Join(path, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, crl)
+	}
+	return all, nil
+}
+
+func isCRLName(e fs.DirEntry) bool {
+	if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+		return false
+	}
+	switch filepath.Ext(e.Name()) {
+	case ".crl", ".pem", ".der", "":
+		return true
+	}
+	return false
+}
+
+func readCRL(path string) (*pki.CRL, error) {
+	data, _, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	crl, err := pki.ParseCRL(data)
+	if err != nil {
+		return nil, hinted(path+": "+strings.TrimPrefix(err.Error(), "pki: "), "")
+	}
+	return crl, nil
+}
