@@ -178,6 +178,8 @@ func (c *channel) Read(b []byte) (int, error) {
 		if len(c.in) == 0 {
 			return 0, errEmpty
 		}
+		// Whatever it is, it has to be understood before EAP-Success may come.
+		c.complete = false
 	}
 	if c.client {
 		c.secret.watch(c.in)

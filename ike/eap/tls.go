@@ -132,7 +132,7 @@ func (p *Peer) tlsPeer(m *tlsMethod) error {
 	if err != nil {
 		return err
 	}
-	c.complete, c.warned = false, c.warned[:warned]
+	c.warned = c.warned[:warned]
 	if len(said) != 1 || said[0] != protectedSuccess {
 		return protocolError("TLS 1.3 carries something else than the end of EAP-TLS")
 	}

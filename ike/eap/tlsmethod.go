@@ -118,7 +118,7 @@ func (m *tlsMethod) account(a *Account) turn {
 }
 
 func (m *tlsMethod) complete() bool {
-	return !m.frag.pending() && (m.c.over && m.c.err == nil || m.c.complete)
+	return !m.frag.pending() && !m.frag.inside && (m.c.over && m.c.err == nil || m.c.complete)
 }
 
 // failure is why the script ended, or what it knows while it waits.

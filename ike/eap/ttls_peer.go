@@ -80,13 +80,14 @@ func (p *Peer) ttlsEAP(c *channel) error {
 		if st.Done && st.Err != nil {
 			return st.Err
 		}
-		c.complete, c.reason = inner.complete(), inner.why()
+		c.reason = inner.why()
 		if st.Send != nil {
 			if err := c.write(appendAVP(nil, avpEAPMessage, 0, st.Send)); err != nil {
 				return err
 			}
 		}
 		for packet = nil; packet == nil; {
+			c.complete = inner.complete()
 			avps, err := c.readAVPs()
 			if err != nil {
 				return err
