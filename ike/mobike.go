@@ -188,6 +188,7 @@ func (s *ikeSA) updateAddresses(ps []message.Payload, p Path) {
 	if conds, ok := detectNAT(ps, s.spii, s.spir, p); ok {
 		s.setConditions(conds)
 	}
+	s.refuted = Path{}
 	if p != s.path {
 		s.path = p
 		s.hasten()
@@ -241,7 +242,7 @@ func (t *routabilityTask) response(s *ikeSA, ps []message.Payload) {
 		// sent the answer on: only a fresh cookie tells.
 		s.enqueue(&routabilityTask{rounds: t.rounds + 1})
 	default:
-		s.path = s.espPath
+		s.path, s.refuted = s.espPath, t.path
 		s.e.report(Warned{SA: s.id(), Connection: s.conn.Name, Path: t.path, Text: "the peer says that it moved and does not answer there; its packets go on to " + s.espPath.Remote.String()})
 	}
 	s.done()

@@ -22,6 +22,8 @@ type mobility struct {
 	seeks   int          // questions for ways; only the answer to the last one counts
 	seenAs  []byte       // the hash of the address at which the peer last saw us
 
+	refuted Path // where the peer said it was and did not answer; zero: nowhere
+
 	told []netip.Addr // the further addresses of ours that the peer knows of
 }
 
@@ -42,6 +44,10 @@ func (s *ikeSA) follow(p Path) {
 		s.startAt(p)
 	case !s.mobike() && s.mayFollow(p):
 		s.goTo(p)
+	case p == s.refuted:
+		// It sends from there after all: ask again.
+		s.path, s.refuted = p, Path{}
+		s.wantCheck()
 	}
 }
 

@@ -176,7 +176,8 @@ func TestPrintStatus(t *testing.T) {
 			LocalAddr: netip.MustParseAddrPort("192.0.2.1:4500"), LocalID: "alice@example.com",
 			RemoteAddr: netip.MustParseAddrPort("192.0.2.2:4500"), RemoteID: "vpn.example.com",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53")},
-			Since:    now.Add(-90 * time.Second),
+			Since:      now.Add(-90 * time.Second),
+			Extensions: []string{"MOBIKE_SUPPORTED"}, Conditions: []string{"nat-here"},
 			Children: []martlet.ChildStatus{{Name: "net", SPIIn: "c1", SPIOut: "c2", Suite: "aes256gcm16", Local: []string{"10.77.0.2/32"}, Remote: []string{"0.0.0.0/0"}, PacketsIn: 1, BytesIn: 84, PacketsOut: 2000, BytesOut: 2 << 20}},
 		}, {Connection: "slow", State: "connecting", SPIi: "03", SPIr: "00", LocalID: "%any", RemoteID: "%any", RemoteAddr: netip.MustParseAddrPort("192.0.2.3:500")}},
 		Connections: []string{"office", "other", "slow"},
@@ -187,6 +188,7 @@ listening on 0.0.0.0:500
 office: established for 1m30s, aes256gcm16-prfsha256-x25519
   192.0.2.1:4500 alice@example.com
   192.0.2.2:4500 vpn.example.com
+  we are behind NAT, the peer has MOBIKE
   SPIs 01 02
   virtual addresses 10.77.0.2/32
   resolvers 10.1.0.53
@@ -199,6 +201,21 @@ dropped replay: 3
 `
 	if b.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+}
+
+func TestReach(t *testing.T) {
+	for _, c := range []struct {
+		extensions, conditions []string
+		want                   string
+	}{
+		{nil, []string{"encap-forced"}, "no NAT between them, the peer has no MOBIKE"},
+		{[]string{"MOBIKE_SUPPORTED"}, []string{"nat-there"}, "the peer is behind NAT, the peer has MOBIKE"},
+		{nil, []string{"nat-here", "nat-there"}, "both behind NAT, the peer has no MOBIKE"},
+	} {
+		if got := reach(martlet.SAStatus{Extensions: c.extensions, Conditions: c.conditions}); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
 	}
 }
 

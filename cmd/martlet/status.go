@@ -95,6 +95,7 @@ func printSA(w io.Writer, sa martlet.SAStatus, now time.Time) {
 	}
 	fmt.Fprintf(w, "%s: %s%s, %s\n", sa.Connection, sa.State, since, sa.Suite)
 	fmt.Fprintf(w, "  %v %s\n  %v %s\n", sa.LocalAddr, sa.LocalID, sa.RemoteAddr, sa.RemoteID)
+	fmt.Fprintf(w, "  %s\n", reach(sa))
 	fmt.Fprintf(w, "  SPIs %s %s\n", sa.SPIi, sa.SPIr)
 	if len(sa.Addresses) > 0 {
 		fmt.Fprintf(w, "  virtual addresses %s\n", list(sa.Addresses))
@@ -107,6 +108,25 @@ func printSA(w io.Writer, sa martlet.SAStatus, now time.Time) {
 		fmt.Fprintf(w, "    in  %s %s, %s\n", c.SPIIn, size(c.BytesIn), count(int(c.PacketsIn), "packet"))
 		fmt.Fprintf(w, "    out %s %s, %s\n", c.SPIOut, size(c.BytesOut), count(int(c.PacketsOut), "packet"))
 	}
+}
+
+// reach says what is between the two addresses, and whether the tunnel outlives a change of
+// them.
+func reach(sa martlet.SAStatus) string {
+	here, there := slices.Contains(sa.Conditions, "nat-here"), slices.Contains(sa.Conditions, "nat-there")
+	nat := "no NAT between them"
+	switch {
+	case here && there:
+		nat = "both behind NAT"
+	case here:
+		nat = "we are behind NAT"
+	case there:
+		nat = "the peer is behind NAT"
+	}
+	if slices.Contains(sa.Extensions, "MOBIKE_SUPPORTED") {
+		return nat + ", the peer has MOBIKE"
+	}
+	return nat + ", the peer has no MOBIKE"
 }
 
 // list writes values with spaces between.

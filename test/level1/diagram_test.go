@@ -2,6 +2,7 @@ package level1
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,6 +73,9 @@ func (d *diagram) time(t time.Time) string {
 func (d *diagram) describe(data []byte) string {
 	if bytes.Equal(data, []byte{0xff}) {
 		return "keepalive"
+	}
+	if len(data) == espLen {
+		return fmt.Sprintf("ESP %x number %d", data[:4], binary.BigEndian.Uint32(data[4:]))
 	}
 	data = bytes.TrimPrefix(data, []byte(marker))
 	m, err := message.Parse(data)

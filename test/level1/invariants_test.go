@@ -79,6 +79,9 @@ func (w *world) disagreement() string {
 			return fmt.Sprintf("%s reported %d SAs up and lists %d", n.name, len(n.up), len(n.established()))
 		}
 	}
+	if s := w.a.deaf() + w.b.deaf(); s != "" {
+		return s
+	}
 	return w.traffic()
 }
 

@@ -32,6 +32,7 @@ type node struct {
 	engine   *ike.Engine
 	pending  map[ike.AskID]bool
 	children map[ike.ChildID]*ike.Child
+	esp      map[ike.ChildID]*sequence
 	up       map[ike.SAID]bool // reported Established and not yet Down
 	wake     time.Time         // when the next Tick is due; zero: none
 
@@ -42,6 +43,7 @@ type node struct {
 	heard    map[string]bool // kinds of messages that were delivered
 	downs    []ike.Down
 	lease    int
+	moves    int // of the children of an SA
 }
 
 func newNode(w *world, name string, host *simnet.Host, plain, encap uint16, config func() *ike.Config) *node {
@@ -59,6 +61,7 @@ func (n *node) start() {
 	n.life++
 	n.pending = map[ike.AskID]bool{}
 	n.children = map[ike.ChildID]*ike.Child{}
+	n.esp = map[ike.ChildID]*sequence{}
 	n.up = map[ike.SAID]bool{}
 	n.wake = time.Time{}
 	c := n.config()
@@ -87,7 +90,8 @@ func (n *node) receive(d simnet.Datagram) {
 	if encap {
 		var isIKE bool
 		if data, isIKE = unmark(data); !isIKE {
-			return // a keepalive
+			n.receiveESP(d)
+			return
 		}
 	}
 	if h, err := message.ParseHeader(data); err == nil && !n.w.forged[string(d.Data)] {
@@ -145,11 +149,15 @@ func (n *node) do(a ike.Action) {
 			n.w.fault("%s: removes child %d, which is not there", n.name, a.Child)
 		}
 		delete(n.children, a.Child)
+		delete(n.esp, a.Child)
 		n.w.note(n.name, "remove child %d", a.Child)
 	case ike.Move:
 		if n.children[a.Child] == nil {
 			n.w.fault("%s: moves child %d, which is not there", n.name, a.Child)
+			return
 		}
+		n.children[a.Child].Path = a.Path
+		n.w.note(n.name, "move child %d to %v", a.Child, a.Path.Remote)
 	case ike.Ask:
 		n.ask(a)
 	case ike.Report:
@@ -194,7 +202,9 @@ func (n *node) install(c *ike.Child) {
 		n.w.fault("%s: uses the reserved ESP SPI %d", n.name, c.SPIIn)
 	}
 	n.spis[c.SPIIn] = true
-	n.children[c.ID] = c
+	own := *c
+	n.children[c.ID] = &own
+	n.esp[c.ID] = &sequence{}
 	n.w.secret(c.In.Encr, c.In.Integ, c.Out.Encr, c.Out.Integ)
 }
 
@@ -272,13 +282,15 @@ func (n *node) report(what ike.Happening) {
 		}
 		delete(n.up, r.SA)
 		n.downs = append(n.downs, r)
+	case ike.PathChanged:
+		n.moves++
 	case ike.ChildFailed:
 		n.w.note(n.name, "child %s failed: %v", r.Name, errText(r.Err))
 	case ike.Warned:
 		n.w.note(n.name, "warning: %s", r.Text)
 	case ike.Refused:
 		n.w.note(n.name, "refused %v %v", r.Reason, r.Err)
-	case ike.StageDone, ike.ChildUp, ike.ChildDown, ike.PathChanged:
+	case ike.StageDone, ike.ChildUp, ike.ChildDown:
 	default:
 		n.w.fault("%s: reports %T", n.name, r)
 	}

@@ -40,6 +40,7 @@ type scenario struct {
 	bothStart   bool
 	forge       float64 // share of datagrams that come once more, damaged or late
 	liveness    time.Duration
+	noMOBIKE    [2]bool // on the client, on the gateway
 	commands    []command
 	terminateBy int
 }
@@ -98,11 +99,12 @@ func newScenario(r *rand.Rand) scenario {
 			sc.wrongPSK = true
 		}
 	}
+	sc.noMOBIKE = [2]bool{oneIn(4), oneIn(4)}
 	for range r.IntN(8) {
 		c := command{
 			at:   time.Duration(r.Int64N(int64(chaos))),
 			node: r.IntN(2),
-			what: pick("acquire", "acquire", "acquire", "close child", "close child", "unknown SPI", "terminate", "initiate", "crash", "blackout", "rebind"),
+			what: pick("acquire", "acquire", "acquire", "close child", "close child", "unknown SPI", "terminate", "initiate", "crash", "blackout", "rebind", "move", "move"),
 		}
 		sc.commands = append(sc.commands, c)
 	}
@@ -175,6 +177,7 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		Children:     []*ike.ChildConfig{first, extra},
 		Liveness:     sc.liveness,
 		FragmentSize: sc.fragment,
+		NoMOBIKE:     sc.noMOBIKE[0],
 	}
 	if sc.lease {
 		first.Local, first.LocalDynamic = nil, true
@@ -187,7 +190,7 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 			ch.Local, ch.Remote = ch.Remote, ch.Local
 			ch.LocalDynamic, ch.RemoteDynamic = ch.RemoteDynamic, ch.LocalDynamic
 		}
-		c.RequestIPv4, c.Lease = false, sc.lease
+		c.RequestIPv4, c.Lease, c.NoMOBIKE = false, sc.lease, sc.noMOBIKE[1]
 		if sc.wrongPSK {
 			c.Local.PSK = suite.Secret("another one altogether")
 			c.Remote.PSK = c.Local.PSK

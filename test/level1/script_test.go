@@ -77,6 +77,40 @@ func TestScripts(t *testing.T) {
 			}
 			w.a.host.Blackout(false)
 		}},
+		{"the client moves while the gateway creates a child", func(w *world) {
+			w.loseOnce(w.b, message.CreateChildSA, 2)
+			w.b.handle(ike.Acquire{Connection: connection, Child: childExtra})
+			w.runFor(200 * time.Millisecond)
+			w.a.move()
+			w.runFor(10 * time.Second)
+			w.wantChildren(2)
+		}},
+		{"both move at once, and the gateway deletes a child", func(w *world) {
+			w.a.move()
+			w.closeNewest(w.b)
+			w.b.move()
+			w.runFor(time.Minute)
+			w.wantChildren(0)
+		}},
+		{"the client moves again before the cookie came back", func(w *world) {
+			w.a.move()
+			w.runFor(15 * time.Millisecond)
+			w.a.move()
+			w.runFor(10 * time.Second)
+			w.wantChildren(1)
+		}},
+		{"the cookie is lost again and again", func(w *world) {
+			w.a.move()
+			w.loseOnce(w.b, message.Informational, 8)
+			w.runFor(time.Minute)
+			w.wantChildren(1)
+		}},
+		{"the echo of the cookie is lost again and again", func(w *world) {
+			w.a.move()
+			w.loseOnce(w.a, message.Informational, 8)
+			w.runFor(time.Minute)
+			w.wantChildren(1)
+		}},
 	}
 	for i, s := range scripts {
 		t.Run(s.name, func(t *testing.T) {

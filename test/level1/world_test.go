@@ -63,6 +63,7 @@ func newWorld(t testing.TB, seed uint64, sc scenario, rng *rand.Rand) *world {
 	}
 	w.a = newNode(w, "client", ha, clientPortIKE, clientPortNAT, func() *ike.Config { return sc.config(t, false) })
 	w.b = newNode(w, "gateway", hb, portIKE, portNAT, func() *ike.Config { return sc.config(t, true) })
+	w.net.After(0, w.pulse)
 	return w
 }
 
@@ -214,6 +215,8 @@ func (w *world) command(c command) {
 		w.note(n.name, "BLACKOUT")
 		n.host.Blackout(true)
 		w.net.After(time.Second+w.upTo(14*time.Second), func() { n.host.Blackout(false) })
+	case "move":
+		n.move()
 	case "rebind":
 		if w.nat != nil {
 			w.note("network", "REBIND")
