@@ -50,7 +50,7 @@ func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
 		}
 		t.offer = nil
 		s.install(c, a)
-		s.childUp(c, a)
+		s.childUp(c, a, 0)
 		s.openRest(a.cfg)
 		s.done()
 	})
@@ -92,7 +92,7 @@ func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up fu
 		ps = append(ps, configReply(s.lease))
 	}
 	s.install(c, answer)
-	return append(ps, answer.payloads(num)...), func() { s.childUp(c, answer) }
+	return append(ps, answer.payloads(num)...), func() { s.childUp(c, answer, 0) }
 }
 
 // openRest opens the other children that belong to the connection from the start.

@@ -114,7 +114,7 @@ func (t *authTask) proof(ps, auth []message.Payload, between ...message.Payload)
 func (s *ikeSA) isOnlySA() bool {
 	only := true
 	s.e.all(func(o *ikeSA) {
-		if o != s && o.conn == s.conn && o.state != stateClosed {
+		if o != s && o.conn == s.conn && o.state != stateClosed && o.state != stateReplaced {
 			only = false
 		}
 	})

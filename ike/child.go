@@ -12,10 +12,23 @@ import (
 // child is one child SA pair that is installed.
 type child struct {
 	ChildInfo
-	sa       *ikeSA
+	sa       *ikeSA // nil: it is no more, though something that comes late may still be taken
 	cfg      *ChildConfig
 	deleting bool // our DELETE is on its way
+	quiet    bool // its coming was not reported, nor is its end
+
+	// Who opened it by CREATE_CHILD_SA, and the lower nonce of that; handed on by
+	// rekeying. nil for one of IKE_AUTH.
+	ours   bool
+	lowest []byte
+
+	successor     *child // has its place
+	rekeyAt, ends time.Time
+	failures      int // of rekeying, one after the other
 }
+
+// inherit makes c the heir of the child whose place it takes.
+func (c *child) inherit(old *child) { c.ours, c.lowest = old.ours, old.lowest }
 
 // childOffer is a child that we proposed and that was not answered yet. The SPI is
 // reserved.
@@ -49,6 +62,7 @@ func (s *ikeSA) offerChild(cfg *ChildConfig, withKE bool) *childOffer {
 		}
 		o.proposals = append(o.proposals, p)
 	}
+	o.proposals = oneExchange(o.proposals)
 	return o
 }
 
@@ -119,24 +133,13 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 		if slices.Contains(s.barred, cfg.Name) {
 			continue
 		}
-		local, remote := s.localSelectors(cfg), s.remoteSelectors(cfg)
-		tsr, tsi := narrow(r.tsr, local), narrow(r.tsi, remote)
-		if len(tsr) == 0 || len(tsi) == 0 {
-			if worst == nil {
-				worst = errSelectorsAsked(r, local, remote)
-			}
-			continue
+		a, num, err := s.answerAs(r, cfg, cfg.Proposals, s.localSelectors(cfg), s.remoteSelectors(cfg))
+		switch {
+		case err == nil:
+			return a, num, nil
+		case worst == nil, err.Code != CodeSelectors:
+			worst = err
 		}
-		choice, err := s.chooseESP(r, cfg)
-		if err != nil {
-			worst = errChildProposal(err)
-			continue
-		}
-		p := r.sa.Proposals[choice.Index]
-		return &childAnswer{
-			cfg: cfg, suite: choice.Suite, spiIn: s.e.newESPSPI(), spiOut: binary.BigEndian.Uint32(p.SPI),
-			local: tsr, remote: tsi, began: s.e.now,
-		}, p.Num, nil
 	}
 	if worst == nil {
 		worst = errSelectorsAsked(r, nil, nil)
@@ -144,10 +147,59 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 	return nil, 0, worst
 }
 
+// answerRekey does the same for a child in place of another: what that one has is
+// good, also where a selector has followed an address since, and its algorithms are
+// preferred.
+func (s *ikeSA) answerRekey(r *childRequest, old *child) (a *childAnswer, num uint8, failed *Error) {
+	return s.answerAs(r, old.cfg, preferring(old.cfg.Proposals, old.Suite),
+		slices.Concat(old.Local, s.localSelectors(old.cfg)), slices.Concat(old.Remote, s.remoteSelectors(old.cfg)))
+}
+
+func (s *ikeSA) answerAs(r *childRequest, cfg *ChildConfig, proposals []suite.Proposal, local, remote []message.Selector) (*childAnswer, uint8, *Error) {
+	tsr, tsi := narrow(r.tsr, local), narrow(r.tsi, remote)
+	if len(tsr) == 0 || len(tsi) == 0 {
+		return nil, 0, errSelectorsAsked(r, local, remote)
+	}
+	choice, err := s.chooseESP(r, proposals)
+	if err != nil {
+		return nil, 0, errChildProposal(err)
+	}
+	p := r.sa.Proposals[choice.Index]
+	return &childAnswer{
+		cfg: cfg, suite: choice.Suite, spiIn: s.e.newESPSPI(), spiOut: binary.BigEndian.Uint32(p.SPI),
+		local: tsr, remote: tsi, began: s.e.now,
+	}, p.Num, nil
+}
+
+// preferring puts the algorithms in use before all others of proposals, with the groups
+// that are configured beside them; the group in use goes first.
+func preferring(proposals []suite.Proposal, used suite.Suite) []suite.Proposal {
+	group := used.KE
+	bare := used
+	bare.KE, bare.AddKE = suite.Transform{}, suite.Suite{}.AddKE
+	for _, p := range proposals {
+		if !slices.ContainsFunc(withoutKE([]suite.Proposal{p}), bare.Narrows) && !used.Narrows(p) {
+			continue
+		}
+		first := used.Proposal().WithoutKE()
+		kes := p.Types(suite.TypeKE)
+		if slices.Contains(kes, group) {
+			first.Transforms = append(first.Transforms, group)
+		}
+		for _, ke := range kes {
+			if ke != group {
+				first.Transforms = append(first.Transforms, ke)
+			}
+		}
+		return append([]suite.Proposal{first}, proposals...)
+	}
+	return proposals
+}
+
 // chooseESP chooses among the proposals for a child. Perfect forward secrecy is the
 // initiator's choice: a request without key exchange is as good as one with it, and
 // where we configured no group any that the IKE SA may use will do.
-func (s *ikeSA) chooseESP(r *childRequest, cfg *ChildConfig) (suite.Choice, error) {
+func (s *ikeSA) chooseESP(r *childRequest, proposals []suite.Proposal) (suite.Choice, error) {
 	offered := plainProposals(r.sa, func(p message.Proposal) bool {
 		return p.Protocol == suite.ProtocolESP && len(p.SPI) == 4 && binary.BigEndian.Uint32(p.SPI) > 255
 	})
@@ -156,10 +208,11 @@ func (s *ikeSA) chooseESP(r *childRequest, cfg *ChildConfig) (suite.Choice, erro
 		for i := range offered {
 			offered[i] = offered[i].WithoutKE()
 		}
-		return suite.Select(offered, withoutKE(cfg.Proposals), false)
+		return suite.Select(offered, withoutKE(proposals), false)
 	}
-	ours, more := supportedKEs(cfg.Proposals), s.withGroups(cfg.Proposals)
-	accept := slices.Concat(onlyGroup(ours, r.group), ours, onlyGroup(more, r.group), more, withoutKE(cfg.Proposals))
+	ours := supportedKEs(oneExchange(proposals))
+	more := s.withGroups(proposals)
+	accept := slices.Concat(onlyGroup(ours, r.group), ours, onlyGroup(more, r.group), more, withoutKE(proposals))
 	return suite.Select(offered, accept, false)
 }
 
@@ -220,25 +273,30 @@ func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte) (*C
 }
 
 // install puts a child into the data plane.
-func (s *ikeSA) install(c *Child, a *childAnswer) {
+func (s *ikeSA) install(c *Child, a *childAnswer) *child {
 	kept := &child{ChildInfo: c.ChildInfo, sa: s, cfg: a.cfg}
 	kept.Path, c.Path = s.espPath, s.espPath
 	s.children = append(s.children, kept)
 	s.e.children[c.ID] = kept
+	c.Soft, c.Hard = s.volumes(kept)
+	s.age(kept)
 	if log := s.e.cfg.KeyLog; log != nil {
 		log(KeyLogEntry{SPIi: s.spii, SPIr: s.spir, Suite: c.Suite, Child: c})
 	}
 	s.e.do(Install{Child: c})
+	return kept
 }
 
-// childUp reports a child that was installed.
-func (s *ikeSA) childUp(c *Child, a *childAnswer) {
+// childUp reports a child that was installed, in place of another or of none.
+func (s *ikeSA) childUp(c *Child, a *childAnswer, replaces ChildID) {
 	d := StageDone{SA: s.id(), Connection: s.conn.Name, Stage: StageChild, Took: s.e.now.Sub(a.began)}
 	if !slices.ContainsFunc(s.stages, func(d StageDone) bool { return d.Stage == StageChild }) {
 		s.stages = append(s.stages, d)
 	}
-	s.e.report(d)
-	s.e.report(ChildUp{Child: c.ChildInfo})
+	if replaces == 0 {
+		s.e.report(d)
+	}
+	s.e.report(ChildUp{Child: c.ChildInfo, Replaces: replaces})
 	s.replacedOne()
 }
 
@@ -249,9 +307,52 @@ func (s *ikeSA) childFailed(name string, err *Error) {
 
 // removeChild takes a child out of the data plane and reports it.
 func (s *ikeSA) removeChild(c *child, reason string) {
-	s.children = slices.DeleteFunc(s.children, func(x *child) bool { return x == c })
-	delete(s.e.children, c.ID)
+	s.forgetChild(c, reason)
 	s.e.releaseESPSPI(c.SPIIn)
 	s.e.do(Remove{Child: c.ID})
-	s.e.report(ChildDown{Child: c.ID, SA: s.id(), Connection: s.conn.Name, Name: c.Name, Reason: reason})
+}
+
+// retire ends a child in whose place there may be another. Nothing is sent on it any more,
+// but what is on its way is still taken for a while.
+func (s *ikeSA) retire(c *child, reason string) {
+	if c.successor == nil {
+		s.removeChild(c, reason)
+		return
+	}
+	s.e.do(Retire{Child: c.ID})
+	s.forgetChild(c, reason)
+	c.ends = s.e.now.Add(retiredLife)
+	s.retired = append(s.retired, c)
+	s.armChildren()
+}
+
+// removeRetired ends what retire left, if its time has come.
+func (s *ikeSA) removeRetired(all bool) {
+	s.retired = slices.DeleteFunc(s.retired, func(c *child) bool {
+		if !all && c.ends.After(s.e.now) {
+			return false
+		}
+		s.e.releaseESPSPI(c.SPIIn)
+		s.e.do(Remove{Child: c.ID})
+		return true
+	})
+}
+
+// forgetChild takes a child out of the tables and reports its end.
+func (s *ikeSA) forgetChild(c *child, reason string) {
+	replaced := c.successor != nil
+	s.children = slices.DeleteFunc(s.children, func(x *child) bool { return x == c })
+	c.sa = nil
+	delete(s.e.children, c.ID)
+	for _, old := range s.children {
+		if old.successor == c {
+			// It stands for itself again.
+			old.successor = nil
+			s.age(old)
+		}
+	}
+	s.armChildren()
+	if !c.quiet {
+		s.e.report(ChildDown{Child: c.ID, SA: s.id(), Connection: s.conn.Name, Name: c.Name, Reason: reason, Replaced: replaced})
+	}
 }

@@ -54,6 +54,10 @@ func (s *ikeSA) terminate(reason string) {
 		default:
 			s.close(reason, nil)
 		}
+	case stateReplaced:
+		if s.successor != nil {
+			s.successor.terminate(reason)
+		}
 	case stateDeleting, stateClosed:
 	}
 }
@@ -61,6 +65,10 @@ func (s *ikeSA) terminate(reason string) {
 // replaced ends an SA in whose place the peer has another. The DELETE is for a peer
 // that did not mean this one, on another device of the same identity.
 func (s *ikeSA) replaced(reason string) {
+	if s.successor != nil {
+		s.successor.replaced(reason)
+		return
+	}
 	if s.state != stateEstablished || s.pending != nil || s.active != nil {
 		s.close(reason, nil)
 		return
@@ -78,7 +86,9 @@ type deleteTask struct {
 func (*deleteTask) priority() priority { return prioDelete }
 
 func (t *deleteTask) start(s *ikeSA) {
-	s.state = stateDeleting
+	if s.state == stateEstablished {
+		s.state = stateDeleting
+	}
 	s.request(message.Informational, &message.Delete{Protocol: suite.ProtocolIKE})
 	if s.pending != nil {
 		s.pending.limit = min(s.pending.limit, deleteTries)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"martlet/crypto/kex"
 	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
@@ -28,46 +27,65 @@ func (e *Engine) acquire(ev Acquire) {
 		return
 	}
 	cfg := found.conn.Children[i]
-	has := slices.ContainsFunc(found.children, func(c *child) bool { return c.cfg == cfg && !c.deleting })
-	if has || found.queued(func(t task) bool { c, ok := t.(*createTask); return ok && c.cfg == cfg }) {
+	if found.has(cfg) || found.queued(func(t task) bool { c, ok := t.(*createTask); return ok && c.cfg == cfg }) {
 		return
 	}
 	found.enqueue(&createTask{cfg: cfg})
 }
 
-// createTask opens a further child (RFC 7296 §1.3.1).
+// has tells whether a child of a configuration stands.
+func (s *ikeSA) has(cfg *ChildConfig) bool {
+	return slices.ContainsFunc(s.children, func(c *child) bool { return c.cfg == cfg && !c.deleting })
+}
+
+// createTask opens a further child (RFC 7296 §1.3.1), or one in place of another
+// (§1.3.3).
 type createTask struct {
 	cfg      *ChildConfig
+	old      *child // that is to be replaced; nil: none
+	command  bool   // a person wants it, it is not old's time
+	exchange keyExchange
 	offer    *childOffer
-	pair     kex.Initiator // nil without perfect forward secrecy
-	ni       []byte
-	restarts int
+	rival    *rival[child] // what the peer put in old's place meanwhile
+	tries    int           // that were told TEMPORARY_FAILURE, for a new child
 }
 
-func (*createTask) priority() priority { return prioCreateChild }
+func (t *createTask) priority() priority {
+	if t.old != nil {
+		return prioRekeyChild
+	}
+	return prioCreateChild
+}
 
 func (t *createTask) start(s *ikeSA) {
-	groups := usableKEs(t.cfg.Proposals)
-	if len(groups) == 0 {
-		t.send(s)
+	if t.needless(s) {
+		s.done()
 		return
 	}
-	t.keyAndSend(s, groups[0])
+	// RFC 7296 §2.8: the same algorithms are preferred.
+	proposals := t.cfg.Proposals
+	if t.old != nil {
+		proposals = preferring(proposals, t.old.Suite)
+	}
+	t.exchange = keyExchange{groups: usableKEs(proposals)}
+	t.exchange.begin(s, func(err *Error) { t.send(s, err) })
 }
 
-func (t *createTask) keyAndSend(s *ikeSA, group uint16) {
-	s.generate(group, func(pair kex.Initiator, err error) {
-		if err != nil {
-			t.fail(s, errInternal(err.Error()))
-			return
-		}
-		t.pair = pair
-		t.send(s)
-	})
+// needless tells whether there is nothing to do any more.
+func (t *createTask) needless(s *ikeSA) bool {
+	if t.old != nil {
+		return t.old.sa != s || t.old.deleting || t.old.successor != nil
+	}
+	return s.has(t.cfg)
 }
 
-func (t *createTask) send(s *ikeSA) {
-	if s.state != stateEstablished { // about to be deleted
+// send sends the request, unless there is no key pair for it.
+func (t *createTask) send(s *ikeSA, err *Error) {
+	switch {
+	case err != nil:
+		t.fail(s, err)
+		return
+	case s.state != stateEstablished, t.needless(s): // about to be deleted, or replaced meanwhile
 		t.releaseOffer(s)
 		s.done()
 		return
@@ -75,12 +93,14 @@ func (t *createTask) send(s *ikeSA) {
 	if t.offer == nil {
 		t.offer = s.offerChild(t.cfg, true)
 	}
-	t.ni = newNonce()
-	between := []message.Payload{&message.Nonce{Data: t.ni}}
-	if t.pair != nil {
-		between = append(between, &message.KE{Method: t.pair.Method(), Data: t.pair.Public()})
+	if t.old == nil {
+		s.request(message.CreateChildSA, t.offer.payloads(t.exchange.payloads()...)...)
+		return
 	}
-	s.request(message.CreateChildSA, t.offer.payloads(between...)...)
+	t.offer.proposals = oneExchange(preferring(t.cfg.Proposals, t.old.Suite))
+	t.offer.tsi, t.offer.tsr = t.old.Local, t.old.Remote
+	rekey := &message.Notify{Protocol: suite.ProtocolESP, SPI: spiBytes(t.old.SPIIn), Notify: message.RekeySA}
+	s.request(message.CreateChildSA, append([]message.Payload{rekey}, t.offer.payloads(t.exchange.payloads()...)...)...)
 }
 
 func (t *createTask) releaseOffer(s *ikeSA) {
@@ -92,24 +112,24 @@ func (t *createTask) releaseOffer(s *ikeSA) {
 
 func (t *createTask) expired(s *ikeSA) { s.peerDead() }
 
+// fail gives up, for now where an old child is to be replaced.
 func (t *createTask) fail(s *ikeSA, err *Error) {
 	t.releaseOffer(s)
-	s.childFailed(t.cfg.Name, err)
+	if t.old != nil {
+		s.childRekeyFailed(t, err)
+	} else {
+		s.childFailed(t.cfg.Name, err)
+	}
 	s.done()
 }
 
 func (t *createTask) response(s *ikeSA, ps []message.Payload) {
 	if n := message.FindNotify(ps, message.InvalidKEPayload); n != nil {
-		t.otherGroup(s, n)
+		t.exchange.again(s, n, func(err *Error) { t.send(s, err) })
 		return
 	}
 	if n := message.FindError(ps); n != nil {
-		t.fail(s, errChildRefused(s, t.offer, n))
-		return
-	}
-	nonce, ok := message.Find[*message.Nonce](ps)
-	if !ok {
-		t.undo(s, ps, errChildIncomplete())
+		t.refused(s, n)
 		return
 	}
 	a, err := s.acceptAnswer(t.offer, ps)
@@ -117,36 +137,72 @@ func (t *createTask) response(s *ikeSA, ps []message.Payload) {
 		t.undo(s, ps, err)
 		return
 	}
-	ke, _ := message.Find[*message.KE](ps)
-	if group := a.suite.KE.ID; group == suite.KENone {
-		t.finish(s, a, nil, nonce.Data)
-	} else if t.pair == nil || ke == nil || ke.Method != group || t.pair.Method() != group {
-		t.undo(s, ps, errChildIncomplete())
-	} else {
-		s.finish(t.pair, ke.Data, func(shared []byte, err error) {
-			if err != nil {
-				t.undo(s, ps, errKeyExchange(err))
-				return
-			}
-			t.finish(s, a, shared, nonce.Data)
-		})
+	t.exchange.finish(s, a.suite.KE.ID, ps, func(shared []byte, err *Error) {
+		if err != nil {
+			t.undo(s, ps, err)
+			return
+		}
+		t.finish(s, a, shared)
+	})
+}
+
+// refused takes an error in place of an answer.
+func (t *createTask) refused(s *ikeSA, n *message.Notify) {
+	err := errChildRefused(s, t.offer, n)
+	switch {
+	case n.Notify == message.TemporaryFailure && t.old == nil && t.tries < maxRestarts:
+		// RFC 7296 §2.25: the peer is busy with the IKE SA.
+		t.releaseOffer(s)
+		t.tries++
+		s.later(t, backoff(t.tries, busyWait, busyMost))
+		s.done()
+		return
+	case n.Notify == message.ChildSANotFound && t.old != nil:
+		t.lost(s)
+		return
 	}
+	t.fail(s, err)
+}
+
+// lost takes the news that the peer does not have the child that we want to replace: ours
+// is of no use, and a new one is opened (RFC 7296 §2.25).
+func (t *createTask) lost(s *ikeSA) {
+	t.releaseOffer(s)
+	if old := t.old; old.sa == s {
+		replaced := old.successor != nil
+		s.retire(old, "the peer does not have it any more")
+		if !replaced {
+			s.enqueue(&createTask{cfg: t.cfg})
+		}
+	}
+	s.done()
 }
 
 // finish puts the child into service.
-func (t *createTask) finish(s *ikeSA, a *childAnswer, shared, nr []byte) {
+func (t *createTask) finish(s *ikeSA, a *childAnswer, shared []byte) {
 	if slices.Contains(s.early, a.spiOut) {
+		if t.old != nil && t.old.sa == s && t.old.successor == nil {
+			s.enqueue(&deleteChildTask{spi: t.old.SPIIn, child: t.old})
+		}
 		t.fail(s, errChildDeleted(a))
 		return
 	}
-	c, err := s.keyedChild(a, true, shared, t.ni, nr)
+	c, err := s.keyedChild(a, true, shared, t.exchange.ni, t.exchange.nr)
 	if err != nil {
 		t.fail(s, err)
 		return
 	}
 	t.offer = nil
-	s.install(c, a)
-	s.childUp(c, a)
+	kept := s.install(c, a)
+	kept.ours = true
+	if t.old == nil {
+		kept.lowest = t.exchange.lowest()
+		s.childUp(c, a, 0)
+		s.settleTwins(kept)
+	} else {
+		kept.inherit(t.old)
+		s.settle(t, c, kept, a)
+	}
 	s.done()
 }
 
@@ -159,20 +215,8 @@ func (t *createTask) undo(s *ikeSA, ps []message.Payload, err *Error) {
 	}
 }
 
-// otherGroup tries again with the group that the peer wants (RFC 7296 §1.3).
-func (t *createTask) otherGroup(s *ikeSA, n *message.Notify) {
-	group, ok := groupOf(n)
-	if !ok || t.pair == nil || group == t.pair.Method() || t.restarts == maxRestarts ||
-		!slices.Contains(usableKEs(t.cfg.Proposals), group) {
-		t.fail(s, errForeignGroup(s, group))
-		return
-	}
-	t.restarts++
-	t.keyAndSend(s, group)
-}
-
-// createChildRequest takes CREATE_CHILD_SA of the peer: a further child. Rekeying is
-// refused in a way that leaves the SA as it is (RFC 7296 §1.3).
+// createChildRequest takes CREATE_CHILD_SA of the peer: a further child, one in place of
+// another, or an IKE SA in place of this one.
 func (s *ikeSA) createChildRequest(ps []message.Payload) {
 	if s.state != stateEstablished {
 		s.respond(notify(message.TemporaryFailure)) // RFC 7296 §2.25
@@ -184,12 +228,20 @@ func (s *ikeSA) createChildRequest(ps []message.Payload) {
 		s.badRequest(errMissing("CREATE_CHILD_SA without SA or Nonce"))
 		return
 	}
-	if n := message.FindNotify(ps, message.RekeySA); n != nil {
-		s.refuseRekey(n)
+	n := message.FindNotify(ps, message.RekeySA)
+	if n == nil && sa.Proposals[0].Protocol == suite.ProtocolIKE {
+		s.rekeyIKERequest(sa, nonce.Data, ps)
 		return
 	}
-	if sa.Proposals[0].Protocol == suite.ProtocolIKE {
-		s.respond(notify(message.NoAdditionalSAs))
+	o := &childOpening{ps: ps, ni: nonce.Data}
+	if n != nil {
+		if o.old = s.rekeyed(n); o.old == nil {
+			s.refuseRekey(n)
+			return
+		}
+	}
+	if why := o.refusal(s); why != 0 {
+		s.respond(notify(why))
 		return
 	}
 	r, ok := readChildRequest(ps, false)
@@ -197,21 +249,28 @@ func (s *ikeSA) createChildRequest(ps []message.Payload) {
 		s.badRequest(errMissing("CREATE_CHILD_SA without TSi or TSr"))
 		return
 	}
-	if len(s.children) >= maxChildren {
+	if len(s.children) >= maxChildren && o.old == nil {
 		err := errTooManyChildren()
 		s.childFailed("", err)
 		s.respond(notify(err.Notify))
 		return
 	}
-	s.openRequested(r, ps, nonce.Data)
+	o.answer(s, r)
 }
 
-// refuseRekey answers a request to rekey a child. CHILD_SA_NOT_FOUND tells a peer that
-// is out of step with us to delete what it has.
+// rekeyed is the child that REKEY_SA names, or nil. Its fields may be anything.
+func (s *ikeSA) rekeyed(n *message.Notify) *child {
+	if n.Protocol != suite.ProtocolESP || len(n.SPI) != 4 {
+		return nil
+	}
+	return s.childByOut(binary.BigEndian.Uint32(n.SPI))
+}
+
+// refuseRekey answers a request to rekey a child that is not there. CHILD_SA_NOT_FOUND
+// tells a peer that is out of step with us to delete what it has.
 func (s *ikeSA) refuseRekey(n *message.Notify) {
-	known := n.Protocol == suite.ProtocolESP && len(n.SPI) == 4 && s.childByOut(binary.BigEndian.Uint32(n.SPI)) != nil
-	if known {
-		s.respond(notify(message.NoAdditionalSAs))
+	if s.refusal() != 0 {
+		s.respond(notify(message.TemporaryFailure))
 		return
 	}
 	answer := notify(message.ChildSANotFound)
@@ -221,62 +280,73 @@ func (s *ikeSA) refuseRekey(n *message.Notify) {
 	s.respond(answer)
 }
 
-// openRequested narrows, exchanges keys where the peer wants it, installs and
-// answers.
-func (s *ikeSA) openRequested(r *childRequest, ps []message.Payload, ni []byte) {
-	a, num, err := s.answerChild(r)
+// childOpening is a CREATE_CHILD_SA request of the peer for a child on its way: narrowed,
+// keys exchanged, installed, answered.
+type childOpening struct {
+	ps     []message.Payload
+	old    *child // that is to be replaced; nil: none
+	ni     []byte
+	chosen *childAnswer
+	num    uint8 // of the chosen proposal
+}
+
+func (o *childOpening) refusal(s *ikeSA) message.NotifyType {
+	if o.old != nil {
+		return s.refusalOfRekey(o.old)
+	}
+	return s.refusal()
+}
+
+// answer narrows, and exchanges keys where the peer wants it.
+func (o *childOpening) answer(s *ikeSA, r *childRequest) {
+	var err *Error
+	if o.old != nil {
+		o.chosen, o.num, err = s.answerRekey(r, o.old)
+	} else {
+		o.chosen, o.num, err = s.answerChild(r)
+	}
 	if err != nil {
 		s.childFailed("", err)
 		s.respond(notify(err.Notify))
 		return
 	}
-	ke, _ := message.Find[*message.KE](ps)
-	group := a.suite.KE.ID
-	switch {
-	case group == suite.KENone:
-		s.finishRequested(a, num, nil, nil, ni)
-		return
-	case ke == nil || ke.Method != group:
-		s.e.releaseESPSPI(a.spiIn)
-		s.respond(invalidKE(group))
-		return
-	case len(ke.Data) != kex.PublicLen(group):
-		s.e.releaseESPSPI(a.spiIn)
-		s.badRequest(errMissing("a KE payload of the wrong length"))
-		return
-	}
-	s.promised = a.spiIn
-	s.exchangeKeys(group, ke.Data, func(public, shared []byte, err error) {
+	s.promised = o.chosen.spiIn
+	s.answerExchange(o.chosen.suite.KE.ID, o.ps, func(got *agreed) {
 		s.promised = 0
-		if s.state != stateEstablished {
-			s.e.releaseESPSPI(a.spiIn)
-			s.respond(notify(message.TemporaryFailure))
+		if got == nil {
+			s.e.releaseESPSPI(o.chosen.spiIn)
 			return
 		}
-		if err != nil {
-			s.e.releaseESPSPI(a.spiIn)
-			s.badRequest(err)
+		if why := o.refusal(s); why != 0 {
+			s.e.releaseESPSPI(o.chosen.spiIn)
+			s.respond(notify(why))
 			return
 		}
-		s.finishRequested(a, num, &message.KE{Method: group, Data: public}, shared, ni)
+		o.finish(s, got)
 	})
 }
 
-// finishRequested installs the child and then answers.
-func (s *ikeSA) finishRequested(a *childAnswer, num uint8, ke *message.KE, shared, ni []byte) {
-	nr := newNonce()
-	c, err := s.keyedChild(a, false, shared, ni, nr)
+// finish installs the child and then answers.
+func (o *childOpening) finish(s *ikeSA, got *agreed) {
+	a := o.chosen
+	c, err := s.keyedChild(a, false, got.shared, o.ni, got.nr)
 	if err != nil {
 		s.e.releaseESPSPI(a.spiIn)
 		s.childFailed(a.cfg.Name, err)
 		s.respond(notify(message.NoProposalChosen))
 		return
 	}
-	s.install(c, a)
-	between := []message.Payload{&message.Nonce{Data: nr}}
-	if ke != nil {
-		between = append(between, ke)
+	kept := s.install(c, a)
+	s.respond(a.payloads(o.num, got.between()...)...)
+	lowest := lower(o.ni, got.nr)
+	if o.old == nil {
+		kept.lowest = lowest
+		s.childUp(c, a, 0)
+		s.settleTwins(kept)
+		return
 	}
-	s.respond(a.payloads(num, between...)...)
-	s.childUp(c, a)
+	kept.inherit(o.old)
+	o.old.successor = kept
+	s.noteRival(o.old, kept, lowest)
+	s.childUp(c, a, o.old.ID)
 }

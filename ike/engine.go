@@ -110,6 +110,10 @@ func (e *Engine) dispatch(ev Event) {
 		e.terminate(ev)
 	case CloseChild:
 		e.closeChild(ev.Child)
+	case Rekey:
+		e.rekey(ev)
+	case ChildAged:
+		e.childAged(ev)
 	case Acquire:
 		e.acquire(ev)
 	case RedirectPeers:

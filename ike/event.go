@@ -43,6 +43,18 @@ type (
 	}
 	// CloseChild deletes one child SA at the peer and here.
 	CloseChild struct{ Child ChildID }
+	// Rekey replaces a child SA, or, where Child is 0, an IKE SA, by another one with
+	// fresh keys, before its time (RFC 7296 §2.8).
+	Rekey struct {
+		SA    SAID
+		Child ChildID
+	}
+	// ChildAged says that a child has carried more than Child.Soft, and must be
+	// replaced, or more than Child.Hard, and must end.
+	ChildAged struct {
+		Child ChildID
+		Hard  bool
+	}
 	// Acquire opens a further child of an established connection by
 	// CREATE_CHILD_SA (RFC 7296 §1.3.1).
 	Acquire struct{ Connection, Child string }
@@ -83,6 +95,8 @@ func (Tick) event()          {}
 func (Initiate) event()      {}
 func (Terminate) event()     {}
 func (CloseChild) event()    {}
+func (Rekey) event()         {}
+func (ChildAged) event()     {}
 func (Acquire) event()       {}
 func (Remapped) event()      {}
 func (Moved) event()         {}
@@ -108,6 +122,12 @@ type (
 	// Install puts a child SA into the data plane, in both directions. It cannot
 	// fail: what could was asked before.
 	Install struct{ Child *Child }
+	// Switch makes a child SA take what the host sends, before the one in whose place
+	// it was installed.
+	Switch struct{ Child ChildID }
+	// Retire ends the sending on a child SA. What the peer sent before it knew is
+	// taken until the Remove, which comes some seconds later.
+	Retire struct{ Child ChildID }
 	// Remove takes a child SA out of the data plane.
 	Remove struct{ Child ChildID }
 	// Move changes the path of a child SA.
@@ -126,6 +146,8 @@ type (
 
 func (Send) action()    {}
 func (Install) action() {}
+func (Switch) action()  {}
+func (Retire) action()  {}
 func (Remove) action()  {}
 func (Move) action()    {}
 func (Ask) action()     {}

@@ -77,7 +77,7 @@ func errAddressRefused(s *ikeSA, n *message.Notify) *Error {
 // errDeleted is the peer's DELETE of an SA that we opened and still want; for a
 // responder, and when we are deleting it too, that is no failure.
 func (s *ikeSA) errDeleted() *Error {
-	if !s.initiator || s.state != stateEstablished {
+	if !s.opener || s.state != stateEstablished {
 		return nil
 	}
 	return &Error{

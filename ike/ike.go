@@ -99,6 +99,11 @@ type Connection struct {
 	RedirectLate    bool
 	// NoMOBIKE neither announces nor takes MOBIKE (RFC 4555 §3.1).
 	NoMOBIKE bool
+	// Rekey is the age at which we replace the IKE SA by another (RFC 7296 §2.8), minus
+	// up to a tenth where we opened the connection, and plus up to a twentieth where the
+	// peer did; zero means 4 h, negative never. Lifetime is the age at which it ends if
+	// nobody did; zero means a tenth more than Rekey, negative never.
+	Rekey, Lifetime time.Duration
 	// StrictSignatures refuses SHA-1 in AUTH even from peers that announce no
 	// hash algorithms.
 	StrictSignatures bool
@@ -158,8 +163,14 @@ type ChildConfig struct {
 	Proposals                   []suite.Proposal
 	Local, Remote               []message.Selector
 	LocalDynamic, RemoteDynamic bool
-	Window                      int
-	OnRequest                   bool // not opened with the IKE SA but by Acquire
+	// Rekey and Lifetime are like those of Connection; zero means 1 h. RekeyBytes and
+	// RekeyPackets are the traffic in one direction at which we replace the child, with
+	// the same variation; zero means what the cipher bears, and 2^31 packets. It ends at
+	// a tenth more.
+	Rekey, Lifetime          time.Duration
+	RekeyBytes, RekeyPackets uint64
+	Window                   int
+	OnRequest                bool // not opened with the IKE SA but by Acquire
 }
 
 // ChildInfo is a negotiated child SA pair without its keys.
@@ -179,6 +190,8 @@ type Child struct {
 	ChildInfo
 	In, Out ChildKeys
 	Window  int
+	// Soft and Hard are the traffic in either direction at which ChildAged is due.
+	Soft, Hard Volume
 }
 
 // ChildKeys is the keys of one direction, in the order of RFC 7296 §2.17.

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"cmp"
 	"slices"
 
 	"martlet/crypto/suite"
@@ -25,6 +26,7 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 		}
 		if d.Protocol == suite.ProtocolIKE {
 			s.respond()
+			s.yield() // RFC 7296 §2.25.2: our own request to replace the SA is void
 			s.linger("the peer deleted the SA", s.errDeleted())
 			return
 		}
@@ -76,7 +78,10 @@ func (s *ikeSA) peerDeleted(gone []*child, more []message.Payload) {
 		if !c.deleting {
 			d.SPIs = append(d.SPIs, c.SPIIn)
 		}
-		s.removeChild(c, "the peer deleted it")
+		if c.successor != nil {
+			s.e.do(Switch{Child: c.successor.ID})
+		}
+		s.retire(c, "the peer deleted it")
 	}
 	if len(d.SPIs) == 0 {
 		s.respond(more...)
@@ -116,26 +121,32 @@ func (e *Engine) closeChild(id ChildID) {
 // deleteChildTask deletes a child at the peer and then here; child is nil for one that
 // never came to life here.
 type deleteChildTask struct {
-	spi   uint32 // inbound
-	child *child
+	spi        uint32 // inbound
+	child      *child
+	superseded bool // it is meant, and not the one that has its place by now
+	reason     string
 }
 
 func (*deleteChildTask) priority() priority { return prioDeleteChild }
 
 func (t *deleteChildTask) start(s *ikeSA) {
 	if t.child != nil {
-		if !slices.Contains(s.children, t.child) {
+		for !t.superseded && t.child.successor != nil {
+			t.child = t.child.successor
+		}
+		if t.child.sa != s || t.child.deleting {
 			s.done()
 			return
 		}
 		t.child.deleting = true
+		t.spi = t.child.SPIIn
 	}
 	s.request(message.Informational, &message.Delete{Protocol: suite.ProtocolESP, SPIs: []uint32{t.spi}})
 }
 
 func (t *deleteChildTask) response(s *ikeSA, _ []message.Payload) {
-	if t.child != nil && slices.Contains(s.children, t.child) {
-		s.removeChild(t.child, "closed")
+	if t.child != nil && t.child.sa == s {
+		s.retire(t.child, cmp.Or(t.reason, "closed"))
 	}
 	s.done()
 }

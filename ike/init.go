@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -27,9 +28,16 @@ func initExtras(spii, spir message.SPI, p Path, fragment, hashes, intermediate b
 	return ps
 }
 
+// windowsVendor is what the vendor ID of Windows begins with ("MS NT5 ISAKMPOAKLEY",
+// hashed); the version follows.
+var windowsVendor = []byte("\x1e\x2b\x51\x69\x05\x99\x1c\x7d\x7c\x96\xfc\xbf\xb5\x87\xe4\x61")
+
 // readExtensions notes what the peer's IKE_SA_INIT says that it supports.
 func (s *ikeSA) readExtensions(ps []message.Payload) {
 	for _, p := range ps {
+		if v, ok := p.(*message.VendorID); ok && bytes.HasPrefix(v.Data, windowsVendor) {
+			s.exts |= extWindows
+		}
 		n, ok := p.(*message.Notify)
 		if !ok {
 			continue

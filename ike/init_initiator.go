@@ -27,10 +27,9 @@ func (e *Engine) initiate(ev Initiate) {
 // newInitiator makes an SA that is to be opened on a path, with encapsulation on another.
 func (e *Engine) newInitiator(conn *Connection, path, encap Path) *ikeSA {
 	s := &ikeSA{
-		initiator: true, conn: conn, spii: e.newIKESPI(),
+		initiator: true, opener: true, conn: conn, spii: e.newIKESPI(),
 		encapPath: encap, created: e.now, stageAt: e.now,
 	}
-	s.mover = true
 	s.startAt(path)
 	if path.Encap {
 		s.encapPath = path

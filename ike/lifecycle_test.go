@@ -49,6 +49,9 @@ func TestPeerDies(t *testing.T) {
 func TestNoLivenessNoTimers(t *testing.T) {
 	client, gateway := pskPair(t)
 	client.Liveness, gateway.Liveness, client.Keepalive = -1, -1, -1
+	for _, c := range []*Connection{client, gateway} {
+		c.Rekey, c.Children[0].Rekey = -1, -1
+	}
 	w, a, b := up(t, client, gateway)
 	w.run(time.Minute)
 	if !a.e.Next().IsZero() || !b.e.Next().IsZero() {

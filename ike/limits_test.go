@@ -28,7 +28,8 @@ func TestChildrenAreBounded(t *testing.T) {
 	w, a, b := up(t, client, gateway)
 	refused := 0
 	for range maxChildren + 5 {
-		a.poke(func(s *ikeSA) { s.enqueue(&createTask{cfg: client.Children[0]}) })
+		another := *client.Children[0]
+		a.poke(func(s *ikeSA) { s.enqueue(&createTask{cfg: &another}) })
 		w.run(time.Second)
 	}
 	for _, f := range found[ChildFailed](a) {

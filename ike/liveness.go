@@ -96,7 +96,7 @@ func (*livenessTask) priority() priority { return prioLiveness }
 
 func (t *livenessTask) start(s *ikeSA) {
 	var ps []message.Payload
-	if s.mover && s.mobike() {
+	if s.opener && s.mobike() {
 		ps = natDetection(s.spii, s.spir, s.path)
 	}
 	s.request(message.Informational, ps...)
@@ -106,7 +106,7 @@ func (t *livenessTask) start(s *ikeSA) {
 }
 
 func (*livenessTask) response(s *ikeSA, ps []message.Payload) {
-	if hash := destinationHash(ps); hash != nil && s.mover && s.mobike() && s.answer.path == s.path && s.seen(hash) {
+	if hash := destinationHash(ps); hash != nil && s.opener && s.mobike() && s.answer.path == s.path && s.seen(hash) {
 		s.wantUpdate()
 	}
 	s.done()

@@ -17,7 +17,7 @@ import (
 // it is.
 func (s *ikeSA) announceMOBIKE() []message.Payload {
 	ps := []message.Payload{notify(message.MOBIKESupported)}
-	if !s.mover {
+	if !s.opener {
 		s.told = s.furtherAddresses()
 		ps = append(ps, additionalAddresses(s.told)...)
 	}
@@ -94,7 +94,7 @@ func (s *ikeSA) learnAddresses(ps []message.Payload) {
 // (RFC 4555 §3.6). Where our own end of the path is gone another address takes its place:
 // the peer finds that the list lacks the old one, and moves.
 func (s *ikeSA) tellAddresses() {
-	if !s.mobike() || s.mover || len(s.e.addresses) == 0 {
+	if !s.mobike() || s.opener || len(s.e.addresses) == 0 {
 		return
 	}
 	if local := s.path.Local.Addr().Unmap(); !slices.Contains(s.e.addresses, local) {
@@ -139,13 +139,13 @@ func (s *ikeSA) mobikeRequest(ps []message.Payload) []message.Payload {
 	}
 	var answer []message.Payload
 	p := s.serving.path
-	if message.FindNotify(ps, message.UpdateSAAddresses) != nil && !s.mover {
+	if message.FindNotify(ps, message.UpdateSAAddresses) != nil && !s.opener {
 		if n := s.objection(ps, p); n != 0 {
 			return []message.Payload{notify(n)}
 		}
 		s.updateAddresses(ps, p)
 	}
-	if addrs, said := readAddresses(ps); said && s.mover {
+	if addrs, said := readAddresses(ps); said && s.opener {
 		s.remotes = append([]netip.Addr{p.Remote.Addr()}, addrs...)
 		if !slices.Contains(s.remotes, s.path.Remote.Addr()) {
 			s.seek()

@@ -77,7 +77,7 @@ func (s *ikeSA) localSelectors(c *ChildConfig) []message.Selector {
 	}
 	var own []message.Selector
 	switch {
-	case !s.initiator:
+	case !s.opener:
 		own = []message.Selector{hostSelector(s.path.Local.Addr())}
 	case len(s.lease.Addresses) > 0:
 		own = leaseSelectors(s.lease)
@@ -95,7 +95,7 @@ func (s *ikeSA) remoteSelectors(c *ChildConfig) []message.Selector {
 		return c.Remote
 	}
 	peer := []message.Selector{hostSelector(s.path.Remote.Addr())}
-	if !s.initiator && len(s.lease.Addresses) > 0 {
+	if !s.opener && len(s.lease.Addresses) > 0 {
 		peer = leaseSelectors(s.lease)
 	}
 	return slices.Concat(peer, c.Remote)

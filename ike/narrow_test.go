@@ -188,9 +188,9 @@ func TestDynamicSelectors(t *testing.T) {
 		s             *ikeSA
 		local, remote []message.Selector
 	}{
-		{"initiator, outer", &ikeSA{initiator: true, conn: &Connection{}, mobility: mobility{path: p}}, selectors("192.0.2.1/32"), selectors("198.51.100.1/32")},
-		{"initiator that asks", &ikeSA{initiator: true, conn: &Connection{RequestIPv4: true}, mobility: mobility{path: p}}, selectors("0.0.0.0/0"), selectors("198.51.100.1/32")},
-		{"initiator with a lease", &ikeSA{initiator: true, conn: &Connection{RequestIPv4: true}, mobility: mobility{path: p}, lease: lease}, selectors("10.9.0.7/32"), selectors("198.51.100.1/32")},
+		{"initiator, outer", &ikeSA{opener: true, conn: &Connection{}, mobility: mobility{path: p}}, selectors("192.0.2.1/32"), selectors("198.51.100.1/32")},
+		{"initiator that asks", &ikeSA{opener: true, conn: &Connection{RequestIPv4: true}, mobility: mobility{path: p}}, selectors("0.0.0.0/0"), selectors("198.51.100.1/32")},
+		{"initiator with a lease", &ikeSA{opener: true, conn: &Connection{RequestIPv4: true}, mobility: mobility{path: p}, lease: lease}, selectors("10.9.0.7/32"), selectors("198.51.100.1/32")},
 		{"responder, outer", &ikeSA{conn: &Connection{}, mobility: mobility{path: p}}, selectors("192.0.2.1/32"), selectors("198.51.100.1/32")},
 		{"responder with a lease", &ikeSA{conn: &Connection{}, mobility: mobility{path: p}, lease: lease}, selectors("192.0.2.1/32"), selectors("10.9.0.7/32")},
 	} {

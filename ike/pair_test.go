@@ -49,6 +49,8 @@ type host struct {
 	reports   []Happening
 	sent      []Send
 	installed map[ChildID]*Child
+	retired   map[ChildID]*Child // that still take what comes late
+	sends     map[string]ChildID // by name, the child that was switched to
 	everSPI   map[uint32]bool
 	asked     []Question
 	admit     func(Admit) Admission
@@ -76,7 +78,7 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) add(name, addr string, cfg *Config) *host {
-	h := &host{w: w, name: name, addr: netip.MustParseAddr(addr), e: New(cfg), installed: map[ChildID]*Child{}, everSPI: map[uint32]bool{}}
+	h := &host{w: w, name: name, addr: netip.MustParseAddr(addr), e: New(cfg), installed: map[ChildID]*Child{}, retired: map[ChildID]*Child{}, sends: map[string]ChildID{}, everSPI: map[uint32]bool{}}
 	w.nodes = append(w.nodes, h)
 	return h
 }
@@ -137,12 +139,28 @@ func (h *host) do(a Action) {
 		}
 		h.everSPI[a.Child.SPIIn] = true
 		h.installed[a.Child.ID] = a.Child
-		w.log("%s installs child %s", h.name, a.Child.Name)
+		w.log("%s installs child %s %x", h.name, a.Child.Name, a.Child.ID)
+	case Switch:
+		c, ok := h.installed[a.Child]
+		if !ok {
+			w.t.Fatalf("%s: switched to a child that is not installed", h.name)
+		}
+		h.sends[c.Name] = c.ID
+		w.log("%s switches to child %x", h.name, a.Child)
+	case Retire:
+		c, ok := h.installed[a.Child]
+		if !ok {
+			w.t.Errorf("%s: retired a child that is not installed", h.name)
+		}
+		delete(h.installed, a.Child)
+		h.retired[a.Child] = c
+		w.log("%s retires child %x", h.name, a.Child)
 	case Remove:
-		if _, ok := h.installed[a.Child]; !ok {
+		if h.installed[a.Child] == nil && h.retired[a.Child] == nil {
 			w.t.Errorf("%s: removed a child that is not installed", h.name)
 		}
 		delete(h.installed, a.Child)
+		delete(h.retired, a.Child)
 		w.log("%s removes child %x", h.name, a.Child)
 	case Move:
 		h.installed[a.Child].Path = a.Path
@@ -366,6 +384,14 @@ func reportText(r Happening) string {
 		return r.Text
 	case Redirected:
 		return r.To
+	case RekeyFailed:
+		return r.Name + " " + r.Err.Error() + ": " + r.Err.Why
+	case Rekeyed:
+		return fmt.Sprintf("%x by %x", r.Old, r.New)
+	case ChildUp:
+		return fmt.Sprintf("%x in place of %x", r.Child.ID, r.Replaces)
+	case ChildDown:
+		return fmt.Sprintf("%x: %s", r.Child, r.Reason)
 	}
 	return ""
 }
@@ -460,8 +486,8 @@ func empty(t testing.TB, hosts ...*host) {
 			t.Errorf("%s is not empty: %d SAs, %d inits, %d SPIs, %d children, %d asks, %d timers, %d half-open", h.name,
 				len(e.sas), len(e.inits), len(e.inbound), len(e.children), len(e.asks), len(e.timers), e.gate.total)
 		}
-		if len(h.installed) != 0 {
-			t.Errorf("%s: %d children still installed", h.name, len(h.installed))
+		if len(h.installed)+len(h.retired) != 0 {
+			t.Errorf("%s: %d children still installed, %d retired", h.name, len(h.installed), len(h.retired))
 		}
 	}
 }

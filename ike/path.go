@@ -12,9 +12,8 @@ type mobility struct {
 	path    Path // of IKE messages
 	espPath Path // of the children's packets: path, once the peer has answered from there
 
-	// mover says that we decide about paths: we opened the first IKE SA of the line,
-	// whoever rekeyed it since (RFC 4555 §1.3).
-	mover   bool
+	// A mover decides about paths: who opened the first IKE SA of the line, whoever rekeyed
+	// it since (RFC 4555 §1.3), which is what ikeSA.opener says.
 	remotes []netip.Addr // a mover's: where the peer can be reached besides path
 	paths   []Path       // a mover's: ways to the peer, the best first
 	probing bool         // a mover's: path may be dead; the first way that answers is taken
@@ -38,7 +37,7 @@ func (s *ikeSA) startAt(p Path) { s.path, s.espPath = p, p }
 // where to go, and a message without UPDATE_SA_ADDRESSES changes nothing (RFC 4555 §3.8).
 func (s *ikeSA) follow(p Path) {
 	switch {
-	case p == s.path, s.state == stateClosed:
+	case p == s.path, s.state == stateClosed, s.state == stateReplaced:
 	case s.state == stateConnecting && s.initiator:
 	case s.state == stateConnecting:
 		s.startAt(p)
@@ -55,7 +54,7 @@ func (s *ikeSA) follow(p Path) {
 // a peer behind a NAT does not know its address, and one without MOBIKE cannot tell
 // it. Whom we called stays where it is, unless a NAT is before it.
 func (s *ikeSA) mayFollow(p Path) bool {
-	return p.Encap && (s.is(condNATThere) || !s.mobike() && !s.mover)
+	return p.Encap && (s.is(condNATThere) || !s.mobike() && !s.opener)
 }
 
 // remapped takes what the data plane tells: the newest authentic packet of a child came
@@ -122,7 +121,7 @@ func (s *ikeSA) ways() []Path {
 			}
 		}
 		return ways
-	case tries >= checkTries && !s.mover && s.path != s.espPath:
+	case tries >= checkTries && !s.opener && s.path != s.espPath:
 		// The peer does not answer where it said that it is.
 		return []Path{s.path, s.espPath}
 	}

@@ -3,7 +3,9 @@ package ike
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
+	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
 
@@ -111,6 +113,15 @@ func (s *ikeSA) protected(p Path, h message.Header, raw []byte) {
 	} else {
 		s.takeRequest(p, h, ps, err)
 	}
+	s.freshIDs()
+}
+
+// deletesSA tells whether a request ends the IKE SA.
+func deletesSA(ps []message.Payload) bool {
+	return slices.ContainsFunc(ps, func(p message.Payload) bool {
+		d, ok := p.(*message.Delete)
+		return ok && d.Protocol == suite.ProtocolIKE
+	})
 }
 
 // expects tells whether the exchange is due in the state of the SA.
@@ -125,7 +136,7 @@ func (s *ikeSA) expects(h message.Header) bool {
 		}
 		// Between the rounds of IKE_AUTH an initiator may give up.
 		return !s.initiator && (h.Exchange == message.IKEAuth || h.Exchange == message.Informational && s.auth != nil)
-	case stateEstablished, stateDeleting:
+	case stateEstablished, stateDeleting, stateReplaced:
 		return h.Exchange == message.CreateChildSA || h.Exchange == message.Informational
 	case stateClosed:
 		return s.awaitsDelete && h.Exchange == message.Informational
@@ -156,6 +167,10 @@ func (s *ikeSA) takeResponse(p Path, ps []message.Payload, err error) {
 func (s *ikeSA) takeRequest(p Path, h message.Header, ps []message.Payload, err error) {
 	s.serving = &exchange{id: h.MessageID, kind: h.Exchange, path: p}
 	s.requests.Reset()
+	if s.inPlaceOf != nil && err == nil && !deletesSA(ps) {
+		// The peer uses this one: it knows already that it stays.
+		s.inPlaceOf.yield()
+	}
 	s.follow(p)
 	if critical, ok := errors.AsType[*message.UnsupportedCriticalError](err); ok {
 		s.respond(&message.Notify{Notify: message.UnsupportedCriticalPayload, Data: []byte{uint8(critical.Number)}})

@@ -19,7 +19,7 @@ const (
 )
 
 // followsRedirects tells whether we go where a gateway sends us.
-func (s *ikeSA) followsRedirects() bool { return s.initiator && !s.conn.IgnoreRedirects }
+func (s *ikeSA) followsRedirects() bool { return s.opener && !s.conn.IgnoreRedirects }
 
 // redirectOffer is what an initiator says of redirection in IKE_SA_INIT.
 func (s *ikeSA) redirectOffer() []message.Payload {

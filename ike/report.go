@@ -38,15 +38,38 @@ type (
 		Connection   string
 		Before, Path Path
 	}
-	// ChildUp tells that a child SA was installed.
-	ChildUp struct{ Child ChildInfo }
-	// ChildDown tells that a child SA is gone.
+	// Rekeyed tells that New has the place of Old, with its children; of Old nothing
+	// more is told. The SAID is another, all else of the Status that a person sees is
+	// as it was.
+	Rekeyed struct {
+		Old, New SAID
+		Status   Status
+	}
+	// RekeyFailed tells that a child SA, or, where Name is empty, an IKE SA could not be
+	// replaced. It stays, and while there is time it is tried again.
+	RekeyFailed struct {
+		SA         SAID
+		Connection string
+		Peer       pki.Identity
+		Path       Path
+		Name       string
+		Err        *Error
+	}
+	// ChildUp tells that a child SA was installed: a new one, or one in place of
+	// Replaces, whose ChildDown follows.
+	ChildUp struct {
+		Child    ChildInfo
+		Replaces ChildID
+	}
+	// ChildDown tells that a child SA is gone. Replaced says that another one has its
+	// place.
 	ChildDown struct {
 		Child      ChildID
 		SA         SAID
 		Connection string
 		Name       string
 		Reason     string
+		Replaced   bool
 	}
 	// ChildFailed tells that a child could not be opened; the IKE SA stays.
 	ChildFailed struct {
@@ -98,6 +121,8 @@ type (
 func (StageDone) happening()   {}
 func (Established) happening() {}
 func (PathChanged) happening() {}
+func (Rekeyed) happening()     {}
+func (RekeyFailed) happening() {}
 func (ChildUp) happening()     {}
 func (ChildDown) happening()   {}
 func (ChildFailed) happening() {}
@@ -110,7 +135,7 @@ func (Refused) happening()     {}
 type Status struct {
 	SA            SAID
 	Connection    string
-	Initiator     bool
+	Initiator     bool   // we opened the connection; rekeying does not change that
 	State         string // "connecting", "established", "deleting"
 	SPIi, SPIr    message.SPI
 	Path          Path

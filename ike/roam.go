@@ -20,7 +20,7 @@ func (e *Engine) moved(ev Moved) {
 			return
 		}
 		e.enter("moved", s)
-		if s.mover {
+		if s.opener {
 			s.seek()
 			return
 		}
@@ -122,7 +122,7 @@ func (s *ikeSA) wayAnswered(p Path) {
 
 // doubt begins to try other ways when a request stays unanswered for long.
 func (s *ikeSA) doubt() {
-	if s.mover && s.mobike() && s.state == stateEstablished && !s.probing && s.pending.tries >= doubtTries {
+	if s.opener && s.mobike() && s.state == stateEstablished && !s.probing && s.pending.tries >= doubtTries {
 		s.probing = true
 		s.seek()
 	}

@@ -17,6 +17,9 @@ const (
 	stateEstablished
 	// stateDeleting: our DELETE is on its way; the peer may still ask things.
 	stateDeleting
+	// stateReplaced: another IKE SA has its place, or it was made in vain. It answers
+	// until the side that closes it has done so.
+	stateReplaced
 	// stateClosed: gone for everybody, its end was reported. It only repeats its
 	// last answer, or its last request, until its lifetime ends.
 	stateClosed
@@ -30,6 +33,8 @@ func (s state) String() string {
 		return "established"
 	case stateDeleting:
 		return "deleting"
+	case stateReplaced:
+		return "replaced"
 	case stateClosed:
 	}
 	return "closed"
@@ -48,6 +53,7 @@ const (
 	extPPK
 	extChildless
 	extMultipleAuth
+	extWindows // what is particular to the client built into Windows
 )
 
 // condition is what is true of an SA now.
@@ -59,6 +65,18 @@ const (
 	condEncapForced                       // no NAT was seen; UDP encapsulation is only our wish
 )
 
+// lineage is what an IKE SA hands on to the one that takes its place: who the peer is, and
+// what it can and may.
+type lineage struct {
+	exts          extension
+	peerHashes    []pki.HashID
+	local, remote pki.Identity
+	barred        []string      // children that the peer may not open
+	authLifetime  time.Duration // after which the peer has to prove itself again; 0 never
+	since         time.Time     // the first one was established
+	stages        []StageDone
+}
+
 // ikeSA is one IKE SA with its children, in either role.
 type ikeSA struct {
 	e          *Engine
@@ -66,7 +84,8 @@ type ikeSA struct {
 	prev, next *ikeSA
 	gone       bool
 
-	initiator  bool
+	initiator  bool // of the exchange that made this SA
+	opener     bool // of the connection: rekeying does not change that
 	state      state
 	spii, spir message.SPI
 	conn       *Connection   // of a responder before AUTH: the best guess
@@ -84,9 +103,7 @@ type ikeSA struct {
 	moreKEs      []uint16 // additional key exchanges that are still to be done
 	intAuth      IntAuth
 	received     []byte // the last IKE_INTERMEDIATE of the peer, without encryption
-	exts         extension
 	conds        condition
-	peerHashes   []pki.HashID
 	caHashes     [][20]byte // the peer's CERTREQs
 	wantsOCSP    bool       // one of which asks for OCSP responses (RFC 4806 §3)
 	unvouched    *Vouch     // of the last certificates that were verified; nil: nothing to ask
@@ -101,30 +118,33 @@ type ikeSA struct {
 	awaitsDelete   bool              // closed, and the peer is expected to say so too
 
 	// What was agreed in IKE_AUTH.
-	local, remote pki.Identity
-	lease         Lease
-	eap           *conversation   // under way
-	barred        []string        // children that the peer may not open
-	auth          *authentication // of a responder before AUTH, once IKE_AUTH has begun
-	authLifetime  time.Duration   // after which the peer has to prove itself again; 0 never
+	lease Lease
+	eap   *conversation   // under way
+	auth  *authentication // of a responder before AUTH, once IKE_AUTH has begun
 
+	lineage
 	mobility
 	window
 	queue    []task
 	active   task
 	asks     []AskID
 	children []*child
+	retired  []*child // that were replaced, and still take what comes late
+	delayed  []delayed
 	promised uint32   // SPI of a child that the peer asked for, while its keys are made
 	early    []uint32 // SPIs that the peer deleted while a child is being opened
+
+	successor *ikeSA // that has its place
+	inPlaceOf *ikeSA // whose place it may get: not decided yet
+	holding   bool   // the peer is making a successor: nothing more is asked on this one
+	failures  int    // of rekeying, one after the other
 
 	deadlines [deadlines]time.Time
 	due       time.Time
 	heapAt    int
 
 	created  time.Time
-	since    time.Time // established
 	stageAt  time.Time
-	stages   []StageDone
 	heard    time.Time // something authentic by IKE
 	sent     time.Time // anything by IKE
 	hinted   time.Time // when a hint last caused a liveness check
@@ -212,6 +232,7 @@ func (s *ikeSA) establish() {
 	s.e.gate.release(&s.place)
 	s.heardNow()
 	s.armKeepalive()
+	s.grow()
 	s.stageDone(StageAuth)
 	s.e.report(Established{Status: s.status()})
 }
@@ -237,22 +258,30 @@ func (s *ikeSA) linger(reason string, err *Error) {
 // end removes all that depends on the SA, and reports.
 func (s *ikeSA) end(reason string, err *Error) {
 	established := s.state == stateEstablished || s.state == stateDeleting
+	quiet := s.state == stateReplaced
 	s.state = stateClosed
 	s.notReplaced()
 	for len(s.children) > 0 {
 		s.removeChild(s.children[0], reason)
 	}
+	s.removeRetired(true)
 	s.releaseOffers()
 	s.forgetAsks()
 	s.stopEAP()
-	s.queue = nil
-	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive} {
+	if t := s.replacing(); t != nil && t.rival != nil {
+		t.rival.made.close(reason, nil)
+	}
+	s.queue, s.delayed = nil, nil
+	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive, dueRekey, dueHard, dueChildren} {
 		s.set(d, time.Time{})
 	}
 	s.requests.Reset()
 	s.responses.Reset()
+	if quiet {
+		return
+	}
 	down := Down{
-		SA: s.id(), Initiator: s.initiator, Established: established, Replaced: s.superseded,
+		SA: s.id(), Initiator: s.opener, Established: established, Replaced: s.superseded,
 		Peer: s.remote, Path: s.path, Reason: reason, Err: err,
 	}
 	if s.conn != nil {
@@ -274,8 +303,8 @@ func (s *ikeSA) releaseOffers() {
 }
 
 func (s *ikeSA) lifetimeOver() {
-	if s.state == stateClosed {
-		s.e.unlink(s)
+	if s.state == stateClosed || s.state == stateReplaced {
+		s.close("replaced", nil)
 		return
 	}
 	if s.state == stateConnecting && !s.initiator {

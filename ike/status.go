@@ -8,7 +8,7 @@ import (
 func (e *Engine) Statuses() []Status {
 	var out []Status
 	e.all(func(s *ikeSA) {
-		if s.state != stateClosed {
+		if s.state != stateClosed && s.state != stateReplaced {
 			out = append(out, s.status())
 		}
 	})
@@ -17,7 +17,7 @@ func (e *Engine) Statuses() []Status {
 
 func (s *ikeSA) status() Status {
 	st := Status{
-		SA: s.id(), Initiator: s.initiator, State: s.state.String(),
+		SA: s.id(), Initiator: s.opener, State: s.state.String(),
 		SPIi: s.spii, SPIr: s.spir, Path: s.espPath,
 		Local: s.local, Remote: s.remote, Suite: s.suite, Lease: s.lease, Since: s.since,
 		Stages: slices.Clone(s.stages), Extensions: s.exts.names(), Conditions: s.conds.names(),
@@ -31,7 +31,7 @@ func (s *ikeSA) status() Status {
 	return st
 }
 
-// names lists the extensions by their notifies.
+// names lists the extensions by their notifies, and what else is known of the peer.
 func (x extension) names() []string {
 	var out []string
 	for _, n := range []struct {
@@ -47,6 +47,7 @@ func (x extension) names() []string {
 		{extPPK, "USE_PPK"},
 		{extChildless, "CHILDLESS_IKEV2_SUPPORTED"},
 		{extMultipleAuth, "MULTIPLE_AUTH_SUPPORTED"},
+		{extWindows, "Windows"},
 	} {
 		if x&n.bit != 0 {
 			out = append(out, n.name)

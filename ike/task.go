@@ -14,6 +14,8 @@ type priority uint8
 const (
 	prioLiveness    priority = 10
 	prioCreateChild priority = 20
+	prioRekeyChild  priority = 30
+	prioRekey       priority = 40
 	prioRedirect    priority = 55
 	prioDeleteChild priority = 60
 	prioMOBIKE      priority = 65
@@ -60,7 +62,7 @@ func (s *ikeSA) done() {
 }
 
 func (s *ikeSA) startNext() {
-	if s.active != nil || len(s.queue) == 0 || s.gone {
+	if s.active != nil || len(s.queue) == 0 || s.gone || s.holding {
 		return
 	}
 	t := s.queue[0]

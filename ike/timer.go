@@ -16,9 +16,12 @@ const (
 	dueLifetime                   // end of a half-open SA, or of a closed one that still repeats its answer
 	dueLiveness                   // nothing was heard for long
 	dueKeepalive                  // nothing was sent for long
+	dueRekey                      // replace the SA
+	dueHard                       // end it, if that was not possible
+	dueChildren                   // the same for one of its children; or a delayed task
 )
 
-const deadlines = int(dueKeepalive) + 1
+const deadlines = int(dueChildren) + 1
 
 // set arms a deadline of the SA; the zero time disarms it.
 func (s *ikeSA) set(d deadline, at time.Time) {
@@ -67,6 +70,12 @@ func (s *ikeSA) tick() {
 			s.livenessDue()
 		case dueKeepalive:
 			s.keepaliveDue()
+		case dueRekey:
+			s.rekey(false)
+		case dueHard:
+			s.terminate("its lifetime is over and nobody replaced it")
+		case dueChildren:
+			s.childrenDue()
 		}
 	}
 }

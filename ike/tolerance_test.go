@@ -70,31 +70,6 @@ func TestNeedlessPayloads(t *testing.T) {
 	}
 }
 
-// R4, R1: rekeying is refused so that the peer's SA stays, or told what it lost.
-func TestRekeyRefused(t *testing.T) {
-	client, gateway := pskPair(t)
-	_, a, b := up(t, client, gateway)
-	s := engineOf(a)
-	for _, c := range []struct {
-		name string
-		ps   []message.Payload
-		want message.NotifyType
-	}{
-		{"a child", append([]message.Payload{&message.Notify{Protocol: suite.ProtocolESP, SPI: spiBytes(b.onlyChild().SPIOut), Notify: message.RekeySA}}, childPayloads(t, false)...), message.NoAdditionalSAs},
-		{"a child unknown here", append([]message.Payload{&message.Notify{Protocol: suite.ProtocolESP, SPI: []byte{9, 9, 9, 9}, Notify: message.RekeySA}}, childPayloads(t, false)...), message.ChildSANotFound},
-		{"the IKE SA", []message.Payload{wireProposals(client.Proposals, make([]byte, 8)), &message.Nonce{Data: make([]byte, 32)}, &message.KE{Method: suite.KEX25519, Data: make([]byte, 32)}}, message.NoAdditionalSAs},
-	} {
-		b.deliver(a, craft(t, s, message.CreateChildSA, s.nextID, 0, c.ps...))
-		s.nextID++
-		if n := message.FindError(answerTo(t, b, a)); n == nil || n.Notify != c.want {
-			t.Errorf("%s: answer %+v", c.name, n)
-		}
-	}
-	if len(b.installed) != 1 || len(b.established()) != 1 {
-		t.Error("the SA suffered")
-	}
-}
-
 // R12: fragments as small as Windows sends them, and a CERTREQ with 53 hashes.
 func TestLongCertReq(t *testing.T) {
 	client, gateway := certPair(t, pki.RSA2048, pki.RSA2048)

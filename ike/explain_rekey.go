@@ -1,0 +1,52 @@
+package ike
+
+import (
+	"fmt"
+
+	"martlet/ike/message"
+)
+
+// errRekey is why a child could not be replaced. Where the peer likes none of the
+// algorithms of a child that works, the key exchange is what is new: the first child of
+// an SA has none, so that the two sides may never have agreed about it.
+func errRekey(err *Error, t *createTask) *Error {
+	out := *err
+	out.What = "the child " + t.cfg.Name + " cannot be replaced: " + err.What
+	if err.Notify != message.NoProposalChosen && err.Notify != message.InvalidKEPayload {
+		return &out
+	}
+	ours := "we ask for no key exchange of its own (perfect forward secrecy, PFS)"
+	out.Hint = "the peer may demand PFS: add its group to the proposals of the child, as in aes256gcm16-x25519"
+	if len(t.exchange.groups) > 0 {
+		ours = "we ask for a key exchange of its own (perfect forward secrecy, PFS)"
+		out.Hint = "give both sides a group in common, or none, in the proposals of the child"
+	}
+	out.Why = fmt.Sprintf("the child itself came up without a key exchange, so that a mismatch shows only now: %s, and the peer answers %v", ours, err.Notify)
+	return &out
+}
+
+// errRekeyRefused is what a peer says in place of an IKE SA that replaces another.
+func errRekeyRefused(s *ikeSA, n *message.Notify) *Error {
+	err := &Error{
+		Code: CodeRefused, Notify: n.Notify, Remote: true,
+		What: fmt.Sprintf("%v does not replace the IKE SA: %v", s.path.Remote, n.Notify),
+		Why:  "it answered with this error", Hint: "see what the peer logs",
+	}
+	switch n.Notify {
+	case message.NoProposalChosen, message.InvalidKEPayload:
+		err.Code = CodeNoProposal
+		err.Hint = "the peer accepts other algorithms now than when the connection was made: give both sides one IKE proposal in common"
+	case message.NoAdditionalSAs:
+		err.Hint = "the peer wants to be the one who replaces IKE SAs, or to authenticate anew: set rekey to \"0s\""
+	}
+	return err
+}
+
+// errWindows is why we do not replace a child of a Windows client.
+func errWindows(c *child) *Error {
+	return &Error{
+		Code: CodeRefused, What: "the child " + c.Name + " is not replaced by us",
+		Why:  "the peer is a Windows client, which ends the connection when a gateway replaces a child",
+		Hint: "it replaces its children itself",
+	}
+}

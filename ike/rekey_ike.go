@@ -1,0 +1,230 @@
+package ike
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"martlet/crypto/suite"
+	"martlet/ike/message"
+)
+
+// rekeyTask makes an IKE SA in place of this one (RFC 7296 §1.3.2, §2.18).
+type rekeyTask struct {
+	command   bool // a person wants it, it is not yet time
+	exchange  keyExchange
+	proposals []suite.Proposal
+	spi       message.SPI
+	rival     *rival[ikeSA] // what the peer made to take our place meanwhile
+}
+
+func (*rekeyTask) priority() priority { return prioRekey }
+
+func (t *rekeyTask) start(s *ikeSA) {
+	if s.state != stateEstablished {
+		s.done()
+		return
+	}
+	// What is in use is what both sides can do; and some clients cannot recover from
+	// another group.
+	t.proposals = oneExchange(preferring(s.conn.Proposals, s.suite))
+	t.exchange = keyExchange{groups: usableKEs(t.proposals)}
+	t.spi = s.e.newIKESPI()
+	t.exchange.begin(s, func(err *Error) { t.send(s, err) })
+}
+
+func (t *rekeyTask) send(s *ikeSA, err *Error) {
+	switch {
+	case err != nil:
+		t.fail(s, err)
+		return
+	case t.rival != nil && s.yield():
+		return
+	case s.state != stateEstablished: // about to be deleted
+		s.done()
+		return
+	}
+	ps := []message.Payload{wireProposals(t.proposals, binary.BigEndian.AppendUint64(nil, uint64(t.spi)))}
+	s.request(message.CreateChildSA, append(ps, t.exchange.payloads()...)...)
+}
+
+// expired: where the peer has made its own SA in place of this one it lives, and has
+// forgotten this one.
+func (t *rekeyTask) expired(s *ikeSA) {
+	if !s.yield() {
+		s.peerDead()
+	}
+}
+
+func (t *rekeyTask) fail(s *ikeSA, err *Error) {
+	if s.yield() {
+		return
+	}
+	s.rekeyIKEFailed(t, err)
+	s.done()
+}
+
+func (t *rekeyTask) response(s *ikeSA, ps []message.Payload) {
+	if n := message.FindNotify(ps, message.InvalidKEPayload); n != nil {
+		t.exchange.again(s, n, func(err *Error) { t.send(s, err) })
+		return
+	}
+	if n := message.FindError(ps); n != nil {
+		t.fail(s, errRekeyRefused(s, n))
+		return
+	}
+	sa, ok := message.Find[*message.SA](ps)
+	if !ok {
+		t.broken(s, errChildIncomplete())
+		return
+	}
+	got, spi, ok := chosen(sa, t.proposals)
+	if !ok || len(spi) != 8 || binary.BigEndian.Uint64(spi) == 0 {
+		t.broken(s, errBadChoice(s, sa))
+		return
+	}
+	t.exchange.finish(s, got.KE.ID, ps, func(shared []byte, err *Error) {
+		if err != nil {
+			t.broken(s, err)
+			return
+		}
+		made, failed := s.heir(true, t.spi, message.SPI(binary.BigEndian.Uint64(spi)), got, t.exchange.ni, t.exchange.nr, shared)
+		if failed != nil {
+			t.broken(s, errInternal(failed.Error()))
+			return
+		}
+		s.settleIKE(t, made)
+	})
+}
+
+// broken ends an SA for which the peer has another by now that we cannot use.
+func (t *rekeyTask) broken(s *ikeSA, err *Error) {
+	if !s.yield() {
+		s.abandon(err, &message.Delete{Protocol: suite.ProtocolIKE})
+	}
+}
+
+// rekeyIKERequest takes the peer's request for an IKE SA in place of this one. The number
+// of the chosen proposal is echoed, whatever it is.
+func (s *ikeSA) rekeyIKERequest(sa *message.SA, ni []byte, ps []message.Payload) {
+	if why := s.refusalOfRekeyIKE(); why != 0 {
+		s.respond(notify(why))
+		return
+	}
+	offered := plainProposals(sa, func(p message.Proposal) bool {
+		return p.Protocol == suite.ProtocolIKE && len(p.SPI) == 8 && binary.BigEndian.Uint64(p.SPI) != 0
+	})
+	var group uint16
+	if ke, ok := message.Find[*message.KE](ps); ok {
+		group = ke.Method
+	}
+	ours := supportedKEs(oneExchange(preferring(s.conn.Proposals, s.suite)))
+	choice, err := suite.Select(offered, slices.Concat(onlyGroup(ours, group), ours), false)
+	if err != nil {
+		s.rekeyFailed("", errRefusedProposal(err))
+		s.respond(notify(message.NoProposalChosen))
+		return
+	}
+	p := sa.Proposals[choice.Index]
+	own, peer := s.e.newIKESPI(), message.SPI(binary.BigEndian.Uint64(p.SPI))
+	s.holding = true // what we ask for now would belong to the new SA
+	s.answerExchange(choice.Suite.KE.ID, ps, func(got *agreed) {
+		s.holding = false
+		if got == nil {
+			s.startNext()
+			return
+		}
+		if why := s.refusalOfRekeyIKE(); why != 0 {
+			s.respond(notify(why))
+			s.startNext()
+			return
+		}
+		made, err := s.heir(false, peer, own, choice.Suite, ni, got.nr, got.shared)
+		if err != nil {
+			s.badRequest(err)
+			return
+		}
+		answer := &message.SA{Proposals: []message.Proposal{{
+			Num: p.Num, SPI: binary.BigEndian.AppendUint64(nil, uint64(own)), Proposal: choice.Suite.Proposal(),
+		}}}
+		s.respond(append([]message.Payload{answer}, got.between()...)...)
+		if t := s.replacing(); t != nil {
+			// RFC 7296 §2.8.2: which one stays is decided when our own is answered.
+			if old := t.rival; old != nil {
+				old.made.close("another request of the peer", nil)
+			}
+			t.rival = &rival[ikeSA]{made, lower(ni, got.nr)}
+			made.inPlaceOf = s
+			return
+		}
+		s.handOver(made)
+	})
+}
+
+// heir makes the SA that is to take the place of s. It has nothing yet of what s has
+// but its peer.
+func (s *ikeSA) heir(initiator bool, spii, spir message.SPI, with suite.Suite, ni, nr, shared []byte) (*ikeSA, error) {
+	n := &ikeSA{
+		initiator: initiator, opener: s.opener, state: stateReplaced,
+		spii: spii, spir: spir, conn: s.conn, encapPath: s.encapPath, mobility: s.mobility,
+		suite: with, ni: ni, nr: nr, conds: s.conds, lease: s.lease, lineage: s.lineage,
+		created: s.e.now, stageAt: s.e.now,
+	}
+	var err error
+	if n.prf, err = suite.NewPRF(with.PRF); err != nil {
+		return nil, err
+	}
+	s.e.link(n)
+	if err := n.setKeys(RekeyedSKEYSEED(s.prf, s.keys.D, ni, nr, shared)); err != nil {
+		s.e.unlink(n)
+		return nil, err
+	}
+	return n, nil
+}
+
+// handOver gives n the place of s: children, and what we want to ask. s only
+// answers from here on.
+func (s *ikeSA) handOver(n *ikeSA) {
+	s.e.enter("hand over", n)
+	n.state, n.inPlaceOf = stateEstablished, nil
+	n.mobility, n.lease, n.conds = s.mobility, s.lease, s.conds
+	n.seenAs = nil // a hash with the SPIs in it
+	n.children, s.children = s.children, nil
+	n.retired, s.retired = s.retired, nil
+	n.delayed, s.delayed = s.delayed, nil
+	for _, c := range n.children {
+		c.sa, c.SA = n, n.id()
+	}
+	queue := s.queue
+	switch s.active.(type) {
+	case nil, *rekeyTask, *livenessTask, *deleteTask:
+	default:
+		queue = append([]task{s.active}, queue...) // it is asked anew
+	}
+	s.active, s.queue = nil, nil
+	n.queue = slices.DeleteFunc(queue, func(t task) bool { _, ok := t.(*rekeyTask); return ok })
+
+	terminating := s.state == stateDeleting
+	s.holding = false
+	s.state, s.successor = stateReplaced, n
+	s.forgetRequest()
+	s.forgetAsks()
+	for _, d := range []deadline{dueReassembly, dueLiveness, dueKeepalive, dueRekey, dueHard, dueChildren} {
+		s.set(d, time.Time{})
+	}
+	s.after(dueLifetime, replacedLife)
+
+	n.set(dueLifetime, time.Time{})
+	n.heardNow()
+	n.armKeepalive()
+	n.armChildren()
+	n.grow()
+	n.e.report(Rekeyed{Old: s.id(), New: n.id(), Status: n.status()})
+	if terminating {
+		n.state = stateDeleting
+	}
+	if n.probing {
+		n.seek()
+	}
+	n.startNext()
+}
