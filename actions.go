@@ -19,6 +19,14 @@ func (s *shard) do(action ike.Action) {
 		s.send(a)
 	case ike.Install:
 		s.install(a.Child)
+	case ike.Switch:
+		if err := s.node.plane.Switch(uint64(a.Child)); err != nil {
+			s.log.Warn("child SA could not be switched to", zap.Error(err))
+		}
+	case ike.Retire:
+		if err := s.node.plane.Retire(uint64(a.Child)); err != nil {
+			s.log.Warn("child SA could not be retired", zap.Error(err))
+		}
 	case ike.Remove:
 		s.node.peers.childOut(a.Child)
 		if err := s.node.plane.Remove(uint64(a.Child)); err != nil {
@@ -61,6 +69,8 @@ func (s *shard) install(c *ike.Child) {
 		Remote: espSelectors(c.Remote),
 		Path:   esp.Path{Local: c.Path.Local, Remote: c.Path.Remote},
 		Window: c.Window,
+		Soft:   esp.Volume(c.Soft),
+		Hard:   esp.Volume(c.Hard),
 	}
 	s.node.peers.childIn(c)
 	if err := s.node.plane.Install(child); err != nil {
@@ -197,8 +207,9 @@ func (e *planeEvents) Remapped(child uint64, path esp.Path) {
 
 // Expire implements esp.Events.
 func (e *planeEvents) Expire(child uint64, hard bool) {
-	if hard {
-		id := ike.ChildID(child)
-		e.node.engines.shards[id.Shard()].post(ike.CloseChild{Child: id})
-	}
+	id := ike.ChildID(child)
+	// It is told once only, and must not keep the packet loop.
+	e.node.tasks.Go(func() {
+		e.node.engines.shards[id.Shard()].post(ike.ChildAged{Child: id, Hard: hard})
+	})
 }

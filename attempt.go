@@ -46,6 +46,12 @@ func (a *attempt) failed(h ike.ChildFailed) {
 	}
 }
 
+func (a *attempt) rekeyed(h ike.Rekeyed) {
+	if a.begun && a.sa == h.Old {
+		a.sa = h.New
+	}
+}
+
 func (a *attempt) down(h ike.Down) {
 	switch {
 	case !a.about(h.SA), a.sa == 0 && !h.Initiator:

@@ -27,6 +27,8 @@ const (
 	EventChildFailed EventKind = "child-failed" // a child SA was refused; the IKE SA stays
 	EventDown        EventKind = "down"         // an IKE SA is gone; Kept says whether it will be opened again, Replaced that another took its place
 	EventRetry       EventKind = "retry"        // connecting failed, Text says why; another try follows after Took
+	EventRekeyed     EventKind = "rekeyed"      // a child SA, or, where Child is empty, an IKE SA has fresh keys
+	EventRekeyFailed EventKind = "rekey-failed" // it could not get any; it stays as long as it may
 	EventWarning     EventKind = "warning"      // something a person should know
 	EventRedirected  EventKind = "redirected"   // the gateway sends us to another, which Text names
 )
@@ -126,6 +128,10 @@ func (n *Node) report(what ike.Happening) {
 		n.events.send(Event{Time: now, Kind: EventMoved, Connection: h.Connection, Text: fmt.Sprintf("%v to %v", h.Path.Local, h.Path.Remote)})
 	case ike.ChildUp:
 		c := h.Child
+		if h.Replaces != 0 {
+			n.childRekeyed(h, now)
+			return
+		}
 		n.log.Info("child up", zap.String("conn", c.Connection), zap.String("child", c.Name),
 			zap.Stringer("suite", c.Suite), zap.String("local", selectorsText(c.Local)), zap.String("remote", selectorsText(c.Remote)))
 		n.childUp(c)
@@ -137,6 +143,11 @@ func (n *Node) report(what ike.Happening) {
 		})
 		n.attempt(c.Connection, func(a *attempt) { a.up(c) })
 	case ike.ChildDown:
+		if h.Replaced {
+			n.log.Debug("the child before is gone", zap.String("conn", h.Connection), zap.String("child", h.Name), zap.String("reason", h.Reason))
+			n.childDown(h.Child)
+			return
+		}
 		n.log.Info("child down", zap.String("conn", h.Connection), zap.String("child", h.Name), zap.String("reason", h.Reason))
 		n.childDown(h.Child)
 		n.kept(h.Connection)
@@ -145,6 +156,16 @@ func (n *Node) report(what ike.Happening) {
 		n.logError("child failed", h.Connection, h.Err, zap.Stringer("peer", h.Peer), zap.Stringer("at", h.Path.Remote))
 		n.events.send(Event{Time: now, Kind: EventChildFailed, Connection: h.Connection, Child: h.Name, Peer: h.Peer.String(), Err: h.Err})
 		n.attempt(h.Connection, func(a *attempt) { a.failed(h) })
+	case ike.Rekeyed:
+		st := h.Status
+		n.peers.rekeyed(h.Old, h.New)
+		n.saRekeyed(h.Old, h.New)
+		n.log.Info("rekeyed", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote), zap.Stringer("suite", st.Suite))
+		n.events.send(Event{Time: now, Kind: EventRekeyed, Connection: st.Connection, Peer: st.Remote.String()})
+		n.attempt(st.Connection, func(a *attempt) { a.rekeyed(h) })
+	case ike.RekeyFailed:
+		n.logError("not rekeyed", h.Connection, h.Err, zap.String("child", h.Name), zap.Stringer("peer", h.Peer), zap.Stringer("at", h.Path.Remote))
+		n.events.send(Event{Time: now, Kind: EventRekeyFailed, Connection: h.Connection, Child: h.Name, Peer: h.Peer.String(), Text: h.Err.What, Err: h.Err})
 	case ike.Down:
 		n.peers.leave(h)
 		n.saDown(h)
@@ -168,6 +189,18 @@ func (n *Node) report(what ike.Happening) {
 	case ike.Refused:
 		n.refused(h)
 	}
+}
+
+// childRekeyed tells that a child has another's place.
+func (n *Node) childRekeyed(h ike.ChildUp, now time.Time) {
+	c := h.Child
+	n.log.Info("child rekeyed", zap.String("conn", c.Connection), zap.String("child", c.Name), zap.Stringer("suite", c.Suite))
+	n.childUp(c)
+	n.events.send(Event{
+		Time: now, Kind: EventRekeyed, Connection: c.Connection, Child: c.Name,
+		Text: selectorsText(c.Local) + " === " + selectorsText(c.Remote),
+	})
+	n.attempt(c.Connection, func(a *attempt) { a.up(c) })
 }
 
 // handshakes is the kind of line that tells of abandoned ones. It is no Drop: no message was.

@@ -148,6 +148,22 @@ func (h *host) leave(sa ike.SAID) {
 	h.reapply()
 }
 
+// rekeyed notes that an SA has another name. What is set stays.
+func (h *host) rekeyed(before, after ike.SAID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if had, ok := h.leases[before]; ok {
+		delete(h.leases, before)
+		h.leases[after] = had
+	}
+	for id, c := range h.children {
+		if c.sa == before {
+			c.sa = after
+			h.children[id] = c
+		}
+	}
+}
+
 func (h *host) childUp(c ike.ChildInfo) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -86,6 +86,19 @@ func (n *Node) childDown(id ike.ChildID) {
 	}
 }
 
+// saRekeyed notes that what an SA's peer gave is another SA's by now.
+func (n *Node) saRekeyed(before, after ike.SAID) {
+	n.leases.mu.Lock()
+	defer n.leases.mu.Unlock()
+	if had, ok := n.leases.of[before]; ok {
+		delete(n.leases.of, before)
+		n.leases.of[after] = had
+	}
+	if n.host != nil {
+		n.host.rekeyed(before, after)
+	}
+}
+
 // saDown takes away what an SA's peer had given.
 func (n *Node) saDown(h ike.Down) {
 	n.leases.mu.Lock()

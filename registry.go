@@ -251,6 +251,16 @@ func (r *registry) fromPools(conn *config.Connection, g *guest, v4 bool, wanted 
 	return full
 }
 
+// rekeyed notes that a peer's SA has another name.
+func (r *registry) rekeyed(before, after ike.SAID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := r.in[before]; g != nil {
+		delete(r.in, before)
+		r.in[after], g.sa = g, after
+	}
+}
+
 // release gives back what a guest had; it wants mu.
 func (r *registry) release(g *guest, vanished bool) {
 	for _, l := range g.leases {

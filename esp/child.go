@@ -21,6 +21,8 @@ type child struct {
 	narrow        int
 	copyDSCP      bool
 	installed     int64
+	soft, hard    Volume
+	retired       bool // guarded by Plane.mu
 
 	route atomic.Pointer[route]
 	drops *drops
@@ -37,6 +39,7 @@ type route struct {
 // sender is the outbound side. All but the atomics belongs to the outbound loop.
 type sender struct {
 	out     *Outbound
+	bytes   uint64 // sealed so far
 	carried counter
 	last    atomic.Int64
 	soft    bool // Expire was called
@@ -52,8 +55,10 @@ type receiver struct {
 
 	mu       sync.Mutex
 	in       *Inbound
-	first    bool // something authentic was received
-	soft     bool // Expire was called
+	bytes    uint64 // opened so far
+	first    bool   // something authentic was received
+	soft     bool   // Expire was called
+	hard     bool
 	remapped netip.AddrPort
 	told     int64 // when Remapped was called
 }
@@ -81,7 +86,13 @@ func newChild(c *Child) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
+	soft := c.Soft
+	if soft.Packets == 0 || soft.Packets > softPackets {
+		soft.Packets = softPackets
+	}
 	return &child{
+		soft:     soft,
+		hard:     c.Hard,
 		id:       c.ID,
 		spi:      c.In.SPI,
 		local:    slices.Clone(c.Local),

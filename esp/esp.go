@@ -1,7 +1,7 @@
 // Package esp is the data plane: Encapsulating Security Payload in tunnel mode
 // (RFC 4303) inside UDP (RFC 3948), between a tun.Device and udpencap sockets. It
-// speaks to the control plane in the words of XFRM: install, switch, move,
-// remove; acquire, expire, remapped, unknown SPI.
+// speaks to the control plane in the words of XFRM: install, switch, retire,
+// move, remove; acquire, expire, remapped, unknown SPI.
 package esp
 
 import (
@@ -37,6 +37,15 @@ type Keys struct {
 	ESN      bool // 64-bit sequence numbers on the wire's integrity check
 }
 
+// Volume is an amount of traffic in one direction: packets by their sequence numbers, and
+// octets of inner packets. Zero fields are no limit.
+type Volume struct{ Bytes, Packets uint64 }
+
+// reached tells whether one of the limits is.
+func (v Volume) reached(bytes, packets uint64) bool {
+	return v.Bytes != 0 && bytes >= v.Bytes || v.Packets != 0 && packets >= v.Packets
+}
+
 // Child is a pair of SAs and the traffic that it carries.
 type Child struct {
 	ID            uint64 // chosen by the control plane, unique in the plane
@@ -45,4 +54,7 @@ type Child struct {
 	Path          Path
 	Window        int  // replay window in packets, 64 to 65536; 0 means 4096
 	CopyDSCP      bool // copy the inner DSCP to the outer header
+	// Soft is the traffic after which Expire asks for another child; 2^31 packets in any
+	// case. After Hard nothing more is sent.
+	Soft, Hard Volume
 }

@@ -23,8 +23,8 @@ type Events interface {
 	// the child.
 	Remapped(child uint64, path Path)
 	// Expire says that a child must be replaced: soft when either direction has
-	// used 2^31 sequence numbers, hard when the outbound ones are used up and
-	// nothing is sent any more. Once each.
+	// reached Child.Soft, hard when one has reached Child.Hard or the outbound sequence
+	// numbers are used up, and nothing is sent any more. Once each for a direction.
 	Expire(child uint64, hard bool)
 }
 

@@ -134,6 +134,9 @@ func (l *inboundLoop) esp(spi uint32, run []udpencap.Packet, now int64) {
 	if news.soft {
 		p.events.Expire(ch.id, false)
 	}
+	if news.hard {
+		p.events.Expire(ch.id, true)
+	}
 	if news.moved {
 		p.events.Remapped(ch.id, news.path)
 	}
@@ -159,6 +162,7 @@ type tidings struct {
 	moved  bool // and that is not the child's
 	first  bool
 	soft   bool
+	hard   bool
 }
 
 // settle finds out what is worth telling. The caller holds ch.rx.mu.
@@ -169,8 +173,9 @@ func (t *tidings) settle(ch *child, now int64) {
 	}
 	rx.last.Store(now)
 	t.first, rx.first = !rx.first, true
-	t.soft = !rx.soft && rx.in.Sequence() >= softPackets
-	rx.soft = rx.soft || t.soft
+	t.soft = !rx.soft && ch.soft.reached(rx.bytes, rx.in.Sequence())
+	t.hard = !rx.hard && ch.hard.reached(rx.bytes, rx.in.Sequence())
+	rx.soft, rx.hard = rx.soft || t.soft, rx.hard || t.hard
 	if !t.newest || t.path.Remote == ch.route.Load().path.Remote {
 		return
 	}
@@ -191,6 +196,7 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 	}
 	news.heard = true
 	news.note(newest, p)
+	ch.rx.bytes += uint64(len(inner))
 	// The sender cannot be one that nobody is, nor our own end of the tunnel.
 	if !f.routable() {
 		l.plane.drop(ch, DropBadInner)

@@ -128,7 +128,10 @@ func (l *outboundLoop) packet(policy *policy, pkt []byte, now int64) {
 		next = protoIPv6
 	}
 	start := len(l.slab)
-	slab, err := out.Seal(l.slab, pkt[:length], next)
+	slab, err := l.slab, error(DropExhausted)
+	if !ch.hard.reached(ch.tx.bytes, out.Sequence()) {
+		slab, err = out.Seal(l.slab, pkt[:length], next)
+	}
 	if err != nil {
 		p.drop(ch, DropExhausted)
 		if !ch.tx.hard {
@@ -152,7 +155,8 @@ func (l *outboundLoop) packet(policy *policy, pkt []byte, now int64) {
 		DSCP:   dscp,
 	})
 	l.owners = append(l.owners, owner{ch, length})
-	if !ch.tx.soft && out.Sequence() >= softPackets {
+	ch.tx.bytes += uint64(length)
+	if !ch.tx.soft && ch.soft.reached(ch.tx.bytes, out.Sequence()) {
 		ch.tx.soft = true
 		p.events.Expire(ch.id, false)
 	}

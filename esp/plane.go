@@ -185,6 +185,9 @@ func (p *Plane) Switch(id uint64) error {
 	if err != nil {
 		return err
 	}
+	if ch.retired {
+		return fmt.Errorf("esp: child %d is retired", id)
+	}
 	p.policy.Store(p.policy.Load().front(ch))
 	return nil
 }
@@ -194,7 +197,7 @@ func (p *Plane) Switch(id uint64) error {
 func (p *Plane) follow(ch *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.children[ch.id] != ch {
+	if p.children[ch.id] != ch || ch.retired {
 		return // removed in the meantime
 	}
 	if policy := p.policy.Load(); policy.behind(ch) {
@@ -215,6 +218,20 @@ func (p *Plane) Move(id uint64, path Path) error {
 		return err
 	}
 	ch.route.Store(r)
+	return nil
+}
+
+// Retire ends what a child sends. What it receives is taken until Remove: packets that the
+// peer sent before it knew may still be on their way.
+func (p *Plane) Retire(id uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ch, err := p.child(id)
+	if err != nil {
+		return err
+	}
+	ch.retired = true
+	p.policy.Store(p.policy.Load().without(ch))
 	return nil
 }
 

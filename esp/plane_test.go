@@ -175,6 +175,34 @@ func TestRekey(t *testing.T) {
 		}
 		b.wantDrops(nil)
 	})
+	t.Run("retired", func(t *testing.T) {
+		b := newBench(t)
+		first, second := b.child(1, "10.1.0.0/16", "10.2.0.0/16"), b.child(2, "10.1.0.0/16", "10.2.0.0/16")
+		b.install(first)
+		b.install(second)
+		if err := b.plane.Retire(1); err != nil {
+			t.Fatal(err)
+		}
+		if got := spiOfHost(b); got != second.Out.SPI {
+			t.Errorf("sends on SPI %#x", got)
+		}
+		if got := b.peer(seal(t, b.peerOf(first), reply)); len(got) != 1 {
+			t.Error("a late packet was lost")
+		}
+		if got := spiOfHost(b); got != second.Out.SPI {
+			t.Errorf("after a late packet: SPI %#x", got)
+		}
+		if b.plane.Switch(1) == nil || b.plane.Retire(7) == nil {
+			t.Error("switched to a child that sends no more")
+		}
+		if err := b.plane.Remove(1); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.peer(seal(t, b.peerOf(first), reply)); len(got) != 0 {
+			t.Error("a packet on a removed SA passed")
+		}
+		b.wantDrops(map[Drop]uint64{DropNoSA: 1})
+	})
 	t.Run("responder", func(t *testing.T) {
 		b := newBench(t)
 		first, second := b.child(1, "10.1.0.0/16", "10.2.0.0/16"), b.child(2, "10.1.0.0/16", "10.2.0.0/16")
@@ -293,6 +321,42 @@ func TestExpire(t *testing.T) {
 	b.peer(seal(t, peer, reply))
 	if diff := cmp.Diff(want[:1], b.events.expired); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestVolumes: the limits of a child, by octets and by packets, in both directions.
+func TestVolumes(t *testing.T) {
+	pkt, reply := ip("10.1.0.1", "10.2.0.1", 1), ip("10.2.0.1", "10.1.0.1", 1)
+	size := uint64(len(pkt))
+	for name, limits := range map[string][2]Volume{
+		"octets":  {{Bytes: 3 * size}, {Bytes: 5 * size}},
+		"packets": {{Packets: 3}, {Packets: 5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			c := b.child(1, "10.1.0.0/16", "10.2.0.0/16")
+			c.Soft, c.Hard = limits[0], limits[1]
+			b.install(c)
+			if sent := b.host(pkt, pkt); len(sent) != 2 || len(b.events.expired) != 0 {
+				t.Fatalf("%d sent, expired %v", len(sent), b.events.expired)
+			}
+			if sent := b.host(pkt, pkt, pkt, pkt, pkt); len(sent) != 3 {
+				t.Errorf("%d more sent, want 3", len(sent))
+			}
+			want := []string{"child 1 hard false", "child 1 hard true"}
+			if diff := cmp.Diff(want, b.events.expired); diff != "" {
+				t.Error(diff)
+			}
+			b.wantDrops(map[Drop]uint64{DropExhausted: 2})
+			b.events.expired = nil
+			peer := b.peerOf(c)
+			for range 7 {
+				b.peer(seal(t, peer, reply))
+			}
+			if diff := cmp.Diff(want, b.events.expired); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

@@ -252,7 +252,7 @@ func TestGatewayChoosesCertificate(t *testing.T) {
 		"announced": {extSignatureHashes, []pki.HashID{pki.HashSHA2_256}, pki.ECDSAP256},
 		"silent":    {0, nil, pki.RSA2048},
 	} {
-		s := &ikeSA{exts: c.exts, peerHashes: c.hashes}
+		s := &ikeSA{lineage: lineage{exts: c.exts, peerHashes: c.hashes}}
 		got, _, err := s.chooseCredential(gateway, &gateway.Local)
 		if err != nil || got != p.gateway[c.want] {
 			t.Errorf("%s: wrong certificate, %v", name, err)

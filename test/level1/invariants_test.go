@@ -193,6 +193,9 @@ func (n *node) leftovers() string {
 	if s := n.engine.Statuses(); len(s) != 0 {
 		return fmt.Sprintf("%s still lists %v", n.name, n.view())
 	}
+	if len(n.retired) != 0 {
+		return fmt.Sprintf("%s still has children %v that were replaced", n.name, n.retired)
+	}
 	if len(n.children) != 0 {
 		return fmt.Sprintf("%s still has children %v", n.name, n.installed())
 	}

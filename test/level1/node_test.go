@@ -32,6 +32,7 @@ type node struct {
 	engine   *ike.Engine
 	pending  map[ike.AskID]bool
 	children map[ike.ChildID]*ike.Child
+	retired  map[ike.ChildID]bool // that still take what comes late
 	esp      map[ike.ChildID]*sequence
 	up       map[ike.SAID]bool // reported Established and not yet Down
 	wake     time.Time         // when the next Tick is due; zero: none
@@ -62,6 +63,7 @@ func (n *node) start() {
 	n.pending = map[ike.AskID]bool{}
 	n.children = map[ike.ChildID]*ike.Child{}
 	n.esp = map[ike.ChildID]*sequence{}
+	n.retired = map[ike.ChildID]bool{}
 	n.up = map[ike.SAID]bool{}
 	n.wake = time.Time{}
 	c := n.config()
@@ -144,12 +146,25 @@ func (n *node) do(a ike.Action) {
 		n.send(a)
 	case ike.Install:
 		n.install(a.Child)
-	case ike.Remove:
+	case ike.Switch:
 		if n.children[a.Child] == nil {
+			n.w.fault("%s: switches to child %d, which is not there", n.name, a.Child)
+		}
+		n.w.note(n.name, "switch to child %d", a.Child)
+	case ike.Retire:
+		if n.children[a.Child] == nil {
+			n.w.fault("%s: retires child %d, which is not there", n.name, a.Child)
+		}
+		delete(n.children, a.Child)
+		n.retired[a.Child] = true
+		n.w.note(n.name, "retire child %d", a.Child)
+	case ike.Remove:
+		if n.children[a.Child] == nil && !n.retired[a.Child] {
 			n.w.fault("%s: removes child %d, which is not there", n.name, a.Child)
 		}
 		delete(n.children, a.Child)
 		delete(n.esp, a.Child)
+		delete(n.retired, a.Child)
 		n.w.note(n.name, "remove child %d", a.Child)
 	case ike.Move:
 		if n.children[a.Child] == nil {
@@ -275,6 +290,19 @@ func (n *node) report(what ike.Happening) {
 		n.w.note(n.name, "ESTABLISHED %v", r.Status.SPIi)
 		n.checkEstablished(r.Status)
 		n.up[r.Status.SA] = true
+	case ike.Rekeyed:
+		n.w.note(n.name, "REKEYED %x by %x", r.Old, r.New)
+		if !n.up[r.Old] {
+			n.w.fault("%s: SA %x is rekeyed, which was not up", n.name, r.Old)
+		}
+		if n.sas[r.New] {
+			n.w.fault("%s: the SPI %x is used again", n.name, r.New)
+		}
+		delete(n.up, r.Old)
+		n.up[r.New], n.sas[r.New] = true, true
+		n.w.rekeyed++
+	case ike.RekeyFailed:
+		n.w.note(n.name, "rekey of %q failed: %v", r.Name, errText(r.Err))
 	case ike.Down:
 		n.w.note(n.name, "DOWN %s %v", r.Reason, errText(r.Err))
 		if n.up[r.SA] != r.Established {

@@ -26,6 +26,7 @@ type world struct {
 	old      []simnet.Datagram // that the attacker saw
 	forged   map[string]bool
 	healed   bool
+	rekeyed  int // IKE SAs, on either side
 
 	diagram  diagram
 	faults   []string
