@@ -268,7 +268,7 @@ func TestGatewayChoosesCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	gateway.Local.Credentials = []*pki.Credential{foreign, p.gateway[pki.ECDSAP256]}
-	s := &ikeSA{exts: extSignatureHashes, peerHashes: pki.Hashes(), caHashes: [][20]byte{pki.KeyHash(p.ca.Cert)}}
+	s := &ikeSA{lineage: lineage{exts: extSignatureHashes, peerHashes: pki.Hashes()}, caHashes: [][20]byte{pki.KeyHash(p.ca.Cert)}}
 	if got, _, err := s.chooseCredential(gateway, &gateway.Local); err != nil || got != p.gateway[pki.ECDSAP256] {
 		t.Errorf("certificate of a CA that the peer did not name, %v", err)
 	}
