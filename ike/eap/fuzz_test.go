@@ -195,9 +195,9 @@ func FuzzPEAP(f *testing.F) {
 			return
 		}
 		for _, c := range []code{codeRequest, codeResponse} {
-			packet, bare := unpackPEAP(b, c, 7)
-			if got := packPEAP(packet, bare); !bytes.Equal(got, b) {
-				t.Fatalf("%x becomes %x", b, got)
+			packet := unpackPEAP(b, c, 7)
+			if !bytes.Equal(packet, b) && !bytes.Equal(packPEAP(packet), b) {
+				t.Fatalf("%x becomes %x", b, packet)
 			}
 			if p, err := parsePacket(packet); err == nil {
 				parseTLVs(p.data)

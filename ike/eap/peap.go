@@ -4,28 +4,23 @@ import "encoding/binary"
 
 // PEAP version 0 (draft-kamath-pppext-peapv0 §1.1): EAP inside TLS, without code,
 // identifier and length, of which the packet outside has the first two already. Some
-// servers, FreeRADIUS among them, send the header in their first request nevertheless.
+// servers, FreeRADIUS among them, send the header in their first request nevertheless, but
+// take no answer that has one.
 
-// unpackPEAP gives a whole packet; bare tells whether it came without header. id is that
-// of the packet outside.
-func unpackPEAP(b []byte, c code, id byte) (packet []byte, bare bool) {
+// unpackPEAP gives a whole packet; id is that of the packet outside.
+func unpackPEAP(b []byte, c code, id byte) []byte {
 	if len(b) >= headerLen && int(binary.BigEndian.Uint16(b[2:])) == len(b) {
 		got := code(b[0])
 		if got == c || c == codeRequest && (got == codeSuccess || got == codeFailure) {
-			return b, false
+			return b
 		}
 	}
 	out := binary.BigEndian.AppendUint16([]byte{byte(c), id}, uint16(min(headerLen+len(b), 0xffff)))
-	return append(out, b...), true
+	return append(out, b...)
 }
 
 // packPEAP takes the header off.
-func packPEAP(packet []byte, bare bool) []byte {
-	if bare {
-		return packet[headerLen:]
-	}
-	return packet
-}
+func packPEAP(packet []byte) []byte { return packet[headerLen:] }
 
 // peapPeer is the script of a client of PEAP.
 func (p *Peer) peapPeer(m *tlsMethod) error {
@@ -43,7 +38,7 @@ func (p *Peer) peapPeer(m *tlsMethod) error {
 		if err != nil {
 			return err
 		}
-		packet, bare := unpackPEAP(b, codeRequest, c.id)
+		packet := unpackPEAP(b, codeRequest, c.id)
 		if in, failed := parsePacket(packet); failed == nil && in.code == codeRequest && in.typ == TypeTLV {
 			return p.peapResult(c, inner, in)
 		}
@@ -54,7 +49,7 @@ func (p *Peer) peapPeer(m *tlsMethod) error {
 		case st.Done && st.Err != nil:
 			return st.Err
 		case st.Send != nil:
-			if err := c.write(packPEAP(st.Send, bare)); err != nil {
+			if err := c.write(packPEAP(st.Send)); err != nil {
 				return err
 			}
 		}
@@ -117,14 +112,14 @@ func (s *Server) peapServer(m *tlsMethod) error {
 		if st.Done {
 			break
 		}
-		if err := c.write(packPEAP(st.Send, true)); err != nil {
+		if err := c.write(packPEAP(st.Send)); err != nil {
 			return err
 		}
 		b, err := c.read()
 		if err != nil {
 			return err
 		}
-		packet, _ := unpackPEAP(b, codeResponse, inner.id)
+		packet := unpackPEAP(b, codeResponse, inner.id)
 		inner.nextID = c.id
 		st = inner.Handle(packet)
 	}
@@ -139,8 +134,7 @@ func (s *Server) peapServer(m *tlsMethod) error {
 	if err != nil {
 		return err
 	}
-	packet, _ := unpackPEAP(b, codeResponse, c.id)
-	in, failed := parsePacket(packet)
+	in, failed := parsePacket(unpackPEAP(b, codeResponse, c.id))
 	if failed != nil {
 		return failed
 	}
