@@ -184,7 +184,7 @@ var mayImport = []struct{ from, to string }{
 	{"tun/*", "tun tun/*"},
 	{"config", "crypto/*"},
 	{"config/profile", "crypto/* config"},
-	{"cmd/martlet", ". config config/*"},
+	{"cmd/martlet", ". config config/* crypto/pki"},
 	{".", "crypto/* ike ike/* esp esp/* tun tun/* config"},
 }
 

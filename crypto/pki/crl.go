@@ -115,6 +115,12 @@ func (c *CRL) Size() int {
 	return len(c.signed.RawTBSRevocationList) + 64*len(c.revoked) + 512
 }
 
+// Len is how many certificates are on the list.
+func (c *CRL) Len() int { return len(c.revoked) }
+
+// Issuer is the name of the CA.
+func (c *CRL) Issuer() string { return showDN(c.signed.RawIssuer) }
+
 // Until is when the list's successor is due.
 func (c *CRL) Until() time.Time { return c.to }
 

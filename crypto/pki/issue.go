@@ -183,28 +183,6 @@ func (a *Authority) chain() []*x509.Certificate {
 	return append([]*x509.Certificate{a.Cert}, a.Chain...)
 }
 
-// RevokedCert is an entry of a list of revoked certificates.
-type RevokedCert struct {
-	Serial *big.Int
-	At     time.Time
-	Reason int // RFC 5280 §5.3.1; 0 says nothing
-}
-
-// IssueCRL signs a list of everything that was revoked, in DER. The number has to rise
-// from list to list, and the next one must come until then.
-func (a *Authority) IssueCRL(list []RevokedCert, number int64, now, next time.Time) ([]byte, error) {
-	template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: next}
-	for _, r := range list {
-		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries,
-			x509.RevocationListEntry{SerialNumber: r.Serial, RevocationTime: r.At, ReasonCode: r.Reason})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, template, a.Cert, a.Key)
-	if err != nil {
-		return nil, fmt.Errorf("pki: issue revocation list: %w", err)
-	}
-	return der, nil
-}
-
 // Request says what certificate to issue.
 type Request struct {
 	CommonName string // default: the first name
