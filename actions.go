@@ -96,6 +96,10 @@ func (s *shard) ask(a ike.Ask) {
 			}
 		}
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: admission})
+	case ike.Account:
+		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.node.account(q)})
+	case ike.Credential:
+		s.node.tasks.Go(func() { s.post(ike.Answer{ID: a.ID, Value: s.node.credential(q)}) })
 	case ike.Relay:
 		l := s.node.peers.login(s.node.ctx, q)
 		s.node.tasks.Go(func() { s.post(ike.Answer{ID: a.ID, Value: s.node.peers.relay(l, q.Packet)}) })

@@ -1,6 +1,7 @@
 package martlet
 
 import (
+	"crypto/tls"
 	"maps"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"martlet/crypto/pki"
 	"martlet/esp"
 	"martlet/ike"
+	"martlet/ike/eap"
 	"martlet/ike/message"
 )
 
@@ -40,6 +42,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		FragmentSize:     c.FragmentSize,
 		NoMOBIKE:         c.NoMOBIKE,
 		StrictSignatures: c.Strict,
+		EAPOnly:          c.EAPOnly,
 		IgnoreRedirects:  c.IgnoreRedirects,
 		RedirectLate:     c.RedirectIn == "auth",
 	}
@@ -88,39 +91,80 @@ func never(d config.Duration) time.Duration {
 }
 
 func methodOf(name string) ike.AuthMethod {
-	if name == "cert" {
+	switch {
+	case name == "cert":
 		return ike.AuthCert
+	case strings.HasPrefix(name, "eap"):
+		return ike.AuthEAP
 	}
 	return ike.AuthPSK
 }
 
-// pskOf is the secret of a connection, on whichever side it stands.
+// pskOf is the secret of a connection, on whichever side it stands. With EAP it is a password.
 func pskOf(c *config.Connection) config.Secret {
-	if len(c.Local.Secret.Value) > 0 {
+	if methodOf(c.Local.Auth) == ike.AuthPSK {
 		return c.Local.Secret
 	}
 	return c.Peer.Secret
 }
 
 func localOf(c *config.Connection) ike.Local {
-	return ike.Local{
-		Method:      methodOf(c.Local.Auth),
-		ID:          c.Local.Identity,
-		PSK:         pskOf(c).Value,
-		Credentials: c.Local.Credentials,
+	l := localRound(c, &c.Local)
+	l.PSK = pskOf(c).Value
+	if c.Local2.IsSet() {
+		second := localRound(c, &c.Local2)
+		second.PSK = c.Local2.Secret.Value
+		l.Next = &second
+	}
+	return l
+}
+
+// localRound is our proof in one round, without a pre-shared key.
+func localRound(c *config.Connection, a *config.Auth) ike.Local {
+	l := ike.Local{
+		Method:      methodOf(a.Auth),
+		ID:          a.Identity,
+		Credentials: a.Credentials,
 		// Phones verify nothing but PKCS#1 v1.5 (Android), other peers take PSS.
 		PKCS1: len(c.Remote) == 0 && len(c.Pool) > 0,
 	}
+	if l.Method == ike.AuthEAP {
+		l.EAP = ike.EAPPeer{
+			Identity: a.EAPID, User: a.User, Password: a.Secret.Value,
+			Methods: eapTypes(a.Methods), Inner: eapTypes(a.Inner),
+			Verifier: a.EAPVerifier, ServerName: a.EAPServerName,
+		}
+		l.EAP.MinTLS, l.EAP.MaxTLS = tlsVersions(a.TLS)
+	}
+	return l
 }
 
 func remoteOf(c *config.Connection) ike.Remote {
+	r := remoteRound(c, &c.Peer)
+	r.PSK = pskOf(c).Value
+	if c.Peer2.IsSet() {
+		second := remoteRound(c, &c.Peer2)
+		second.PSK = c.Peer2.Secret.Value
+		r.Next = &second
+	}
+	return r
+}
+
+// remoteRound is what the peer has to prove in one round, without a pre-shared key.
+func remoteRound(c *config.Connection, a *config.Auth) ike.Remote {
 	r := ike.Remote{
-		Method:     methodOf(c.Peer.Auth),
-		ID:         c.Peer.Identity,
-		PSK:        pskOf(c).Value,
-		Verifier:   c.Peer.Verifier,
+		Method:     methodOf(a.Auth),
+		ID:         a.Identity,
+		Verifier:   a.Verifier,
 		Purpose:    pki.ClientAuth,
-		Revocation: c.Peer.Policy,
+		Revocation: a.Policy,
+	}
+	if r.Method == ike.AuthEAP {
+		r.EAP = ike.EAPServer{
+			Methods: eapTypes(a.Methods), Inner: eapTypes(a.Inner), Relay: a.Auth == "eap-radius",
+			StripDomain: a.StripDomain, Credentials: c.Local.Credentials, Verifier: a.Verifier,
+		}
+		r.EAP.MinTLS, r.EAP.MaxTLS = tlsVersions(a.TLS)
 	}
 	if len(c.Remote) > 0 {
 		r.Purpose = pki.ServerAuth
@@ -130,6 +174,28 @@ func remoteOf(c *config.Connection) ike.Remote {
 		}
 	}
 	return r
+}
+
+// eapTypes are the EAP methods of words that package config has checked.
+func eapTypes(words []string) []eap.Type {
+	var out []eap.Type
+	for _, w := range words {
+		if t, err := eap.ParseType(w); err == nil {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// tlsVersions are the bounds in crypto/tls's numbers; 0 is no bound.
+func tlsVersions(word string) (lowest, highest uint16) {
+	switch word {
+	case "1.2":
+		return tls.VersionTLS12, tls.VersionTLS12
+	case "1.3":
+		return tls.VersionTLS13, tls.VersionTLS13
+	}
+	return 0, 0
 }
 
 func messageSelectors(in []config.Selector) []message.Selector {

@@ -168,6 +168,7 @@ func (n *Node) report(what ike.Happening) {
 		n.events.send(Event{Time: now, Kind: EventRekeyFailed, Connection: h.Connection, Child: h.Name, Peer: h.Peer.String(), Text: h.Err.What, Err: h.Err})
 	case ike.Down:
 		n.peers.leave(h)
+		n.unsay(h)
 		n.saDown(h)
 		if abandoned(h) && !n.limit.allow(handshakes, h.Path.Remote.Addr(), now) {
 			n.log.Debug("down", zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))

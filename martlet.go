@@ -71,6 +71,10 @@ type Node struct {
 	// Host makes the tunnel the host's: a TUN device with addresses, routes and
 	// packet filter, undone on Close. It needs root.
 	Host bool
+	// Prompt asks a person for a user name, where Login has none, and a password. It is
+	// called when a gateway has proven who it is and wants them, by one goroutine at a
+	// time; the context ends when it is too late. Nil means that there is nobody to ask.
+	Prompt func(context.Context, Login) (user string, password []byte, err error)
 	// Device replaces the TUN device or the in-process stack. The Node closes it.
 	Device tun.Device
 	// Bind replaces the operating system's UDP sockets.
@@ -95,6 +99,7 @@ type Node struct {
 	events  broadcaster
 	keylog  *keyLog
 	limit   sparing
+	logins  logins
 	fitted  atomic.Bool // the device's MTU came from a child
 	started atomic.Bool
 	closing sync.Once
@@ -135,6 +140,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.gone, n.left = context.WithCancel(context.WithoutCancel(ctx))
 	n.attempts, n.turns = map[string]*attempt{}, map[string]chan struct{}{}
+	n.logins = logins{turn: make(chan struct{}, 1), said: map[string]ike.CredentialReply{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

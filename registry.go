@@ -81,6 +81,9 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := &guest{sa: q.SA, connection: q.Connection, identity: q.Identity, claimed: q.Claimed, path: q.Path}
+	if u := r.config.Users[q.EAPIdentity]; u != nil {
+		g.groups = u.Groups
+	}
 	r.grant(g)
 	conn := r.config.Connections[q.Connection]
 	if conn == nil {

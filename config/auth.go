@@ -20,59 +20,82 @@ const (
 	system = "system"
 )
 
-// auth checks both sides' proofs and loads what they need.
-func (f *faults) auth(c *Connection, path, dir string, now time.Time) {
+// auth checks both sides' proofs, of both rounds, and loads what they need.
+func (f *faults) auth(all *Config, c *Connection, path, dir string, now time.Time) {
 	local, peer := join(path, "local"), join(path, "peer")
-	f.method(c.Local, local)
-	f.method(c.Peer, peer)
 	f.secrets(c, path)
+	f.side(c, &c.Local, local, false, dir, now)
+	f.side(c, &c.Peer, peer, true, dir, now)
+	f.eap(all, c, &c.Local, &c.Peer, local, peer, dir, now)
 
-	f.misplaced(local, "ca", c.Local.CA, "it tells whom to trust, so it belongs in "+join(path, "peer"))
-	f.misplaced(local, "crl", c.Local.CRL, "it is about the peer's certificates, so it belongs in "+peer)
-	if c.Local.Revocation != "" && !f.has(join(local, "revocation")) {
-		f.add(join(local, "revocation"), "has no meaning here", "it is about the peer's certificates, so it belongs in "+peer)
-	}
-	if len(c.Peer.KeyPassword.Value) > 0 && !f.has(join(peer, "key_password")) {
-		f.add(join(peer, "key_password"), "has no meaning here", "the peer keeps its key to itself; ours belongs in "+local)
-	}
-	f.misplaced(peer, "key", c.Peer.Key, "the peer keeps its key to itself; ours belongs in "+join(path, "local"))
-	for _, side := range []struct {
+	local2, peer2 := join(path, "local2"), join(path, "peer2")
+	for _, second := range []struct {
 		auth *Auth
 		path string
-	}{{&c.Local, local}, {&c.Peer, peer}} {
-		if side.auth.Auth == authPSK {
-			f.misplaced(side.path, "cert", side.auth.Cert, `a certificate needs auth = "cert"`)
-			f.misplaced(side.path, "key", side.auth.Key, `a private key needs auth = "cert"`)
-			f.misplaced(side.path, "ca", side.auth.CA, `a CA needs auth = "cert"`)
-			f.misplaced(side.path, "crl", side.auth.CRL, `a revocation list needs auth = "cert"`)
+		peer bool
+	}{{&c.Local2, local2, false}, {&c.Peer2, peer2, true}} {
+		if !second.auth.IsSet() {
+			continue
 		}
-		f.identity(side.auth, side.path)
+		f.side(c, second.auth, second.path, second.peer, dir, now)
+		if key := join(second.path, "secret"); second.auth.Auth == authPSK && len(second.auth.Secret.Value) == 0 && !f.has(key) {
+			f.add(key, "is missing", `secret = "file:psk.txt"; see "openssl rand -base64 32"`)
+		}
 	}
-	if c.Local.Auth == authCert {
-		f.localCert(&c.Local, local, dir, now)
+	f.eap(all, c, &c.Local2, &c.Peer2, local2, peer2, dir, now)
+}
+
+// side checks one side's proof of one round.
+func (f *faults) side(c *Connection, a *Auth, path string, peer bool, dir string, now time.Time) {
+	f.method(*a, path, peer)
+	if peer {
+		f.misplaced(path, "key", a.Key, "the peer keeps its key to itself; ours belongs in "+sideOf(path, "local"))
+		if key := join(path, "key_password"); len(a.KeyPassword.Value) > 0 && !f.has(key) {
+			f.add(key, "has no meaning here", "the peer keeps its key to itself; ours belongs in "+sideOf(path, "local"))
+		}
+	} else {
+		f.misplaced(path, "ca", a.CA, "it tells whom to trust, so it belongs in "+sideOf(path, "peer"))
+		f.misplaced(path, "crl", a.CRL, "it is about the peer's certificates, so it belongs in "+sideOf(path, "peer"))
+		if key := join(path, "revocation"); a.Revocation != "" && !f.has(key) {
+			f.add(key, "has no meaning here", "it is about the peer's certificates, so it belongs in "+sideOf(path, "peer"))
+		}
 	}
-	if c.Peer.Auth == authCert {
-		f.peerCert(c, peer, dir, now)
+	if a.Auth == authPSK {
+		f.misplaced(path, "cert", a.Cert, `a certificate needs auth = "cert"`)
+		f.misplaced(path, "key", a.Key, `a private key needs auth = "cert"`)
+		f.misplaced(path, "ca", a.CA, `a CA needs auth = "cert"`)
+		f.misplaced(path, "crl", a.CRL, `a revocation list needs auth = "cert"`)
 	}
-	if id := c.Local.Identity; strings.HasPrefix(id.Data, "*") && (id.Type == pki.IDFQDN || id.Type == pki.IDRFC822Addr) {
-		f.add(join(local, "id"), "is a pattern, but we are somebody", "patterns are for the peer")
+	f.identity(a, path)
+	switch {
+	case a.Auth == authCert && peer:
+		f.peerCert(c, a, path, dir, now)
+	case a.Auth == authCert:
+		f.localCert(a, path, dir, now)
+	}
+	if id := a.Identity; !peer && strings.HasPrefix(id.Data, "*") && (id.Type == pki.IDFQDN || id.Type == pki.IDRFC822Addr) {
+		f.add(join(path, "id"), "is a pattern, but we are somebody", "patterns are for the peer")
 	}
 }
 
-func (f *faults) method(a Auth, path string) {
+// sideOf is the table of the given side in the same connection.
+func sideOf(path, side string) string { return path[:strings.LastIndexByte(path, '.')+1] + side }
+
+func (f *faults) method(a Auth, path string, peer bool) {
 	key := join(path, "auth")
 	switch {
-	case a.Auth == authPSK, a.Auth == authCert, f.has(key):
+	case a.Auth == authPSK, a.Auth == authCert, isEAPWord(a.Auth, peer), f.has(key):
 	case a.Auth == "":
-		hint := `auth = "psk" or auth = "cert"`
-		f.add(key, "is missing", hint)
+		f.add(key, "is missing", `auth = "psk", auth = "cert" or auth = "eap"`)
 	default:
-		hint := `"psk" or "cert"`
+		hint := `"psk", "cert", "eap" or one of its methods such as "eap-mschapv2"`
 		switch a.Auth {
 		case "pubkey", "rsasig", "rsa", "ecdsa", "eddsa":
 			hint = `it is called "cert" here`
 		case "secret":
 			hint = `it is called "psk" here`
+		case eapRADIUS, "radius":
+			hint = `for peers it is "eap-radius"; we log in by "eap" or one of its methods`
 		}
 		f.add(key, fmt.Sprintf("unknown method %q", a.Auth), hint)
 	}
@@ -91,17 +114,25 @@ func (f *faults) secrets(c *Connection, path string) {
 	if f.has(local) || f.has(peer) {
 		return
 	}
-	key, secret := local, c.Local.Secret
-	if len(secret.Value) == 0 {
-		key, secret = peer, c.Peer.Secret
+	// With EAP the local secret is a password, and passwords of peers are elsewhere.
+	key, at, secret, other := local, local, c.Local.Secret, c.Peer.Secret
+	switch {
+	case c.Local.usesEAP() && c.Peer.usesEAP():
+		return
+	case c.Local.usesEAP():
+		key, at, secret = peer, peer, other
+	case c.Peer.usesEAP():
+		other = Secret{}
+	case len(secret.Value) == 0:
+		key, secret = peer, other
 	}
 	usesPSK := c.Local.Auth == authPSK || c.Peer.Auth == authPSK
 	switch {
 	case len(secret.Value) == 0 && usesPSK:
-		f.add(local, "is missing", `secret = "file:psk.txt"; see "openssl rand -base64 32"`)
+		f.add(at, "is missing", `secret = "file:psk.txt"; see "openssl rand -base64 32"`)
 	case len(secret.Value) > 0 && !usesPSK:
 		f.add(key, "has no meaning here", `a secret needs auth = "psk"`)
-	case len(c.Peer.Secret.Value) > 0 && !bytes.Equal(secret.Value, c.Peer.Secret.Value):
+	case len(other.Value) > 0 && !bytes.Equal(secret.Value, other.Value):
 		f.add(peer, "differs from the local one", "IKEv2 has one pre-shared key for both sides: leave this one out")
 	case usesPSK:
 		if why := weakPSK(secret.Value); why != "" {
@@ -310,8 +341,7 @@ func issuers(cert *x509.Certificate, cas []*x509.Certificate) []*x509.Certificat
 }
 
 // peerCert loads what the peer's certificate is measured by.
-func (f *faults) peerCert(c *Connection, path, dir string, now time.Time) {
-	a := &c.Peer
+func (f *faults) peerCert(c *Connection, a *Auth, path, dir string, now time.Time) {
 	caKey, certKey, idKey := join(path, "ca"), join(path, "cert"), join(path, "id")
 	if len(a.Verifier.Roots) == 0 && len(a.Verifier.Keys) == 0 && !a.Verifier.SystemRoots {
 		f.trust(a, path, dir)
@@ -369,19 +399,26 @@ func (f *faults) trust(a *Auth, path, dir string) {
 		if len(leaves) == 1 {
 			a.Verifier.Roots = []*x509.Certificate{leaves[0].Certificate}
 		}
-	case slices.Contains(a.CA, system):
-		if len(a.CA) > 1 {
-			f.add(caKey, `"system" must stand alone`, "remove it, or the files")
-		}
-		a.Verifier.SystemRoots = true
 	default:
-		for _, c := range f.certificates(a.CA, caKey, dir) {
-			if !c.IsCA {
-				f.add(index(caKey, c.file), fmt.Sprintf("%q is not the certificate of a CA", c.Subject), "is it the peer's own? Then it belongs in cert")
-				continue
-			}
-			a.Verifier.Roots = append(a.Verifier.Roots, c.Certificate)
+		f.authorities(&a.Verifier, a.CA, caKey, dir)
+	}
+}
+
+// authorities loads the CAs of a list, or makes v trust the system's.
+func (f *faults) authorities(v *pki.Verifier, list []string, key, dir string) {
+	if slices.Contains(list, system) {
+		if len(list) > 1 {
+			f.add(key, `"system" must stand alone`, "remove it, or the files")
 		}
+		v.SystemRoots = true
+		return
+	}
+	for _, c := range f.certificates(list, key, dir) {
+		if !c.IsCA {
+			f.add(index(key, c.file), fmt.Sprintf("%q is not the certificate of a CA", c.Subject), "is it the peer's own? Then it belongs in cert")
+			continue
+		}
+		v.Roots = append(v.Roots, c.Certificate)
 	}
 }
 

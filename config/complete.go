@@ -43,6 +43,7 @@ func (c *Config) complete(f *faults, dir string, now time.Time) {
 		f.name(path, name)
 		f.connection(c, conn, path, dir, now)
 	}
+	f.users(c)
 	f.conflicts(c)
 	if len(c.Connections) == 0 && len(f.errs) == 0 {
 		f.warn("connection", "there is no connection, so there is nothing to do")
@@ -82,7 +83,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	fillZero(reflect.ValueOf(c).Elem())
 	f.inRanges(reflect.ValueOf(c).Elem(), path)
 	f.remotes(c, path)
-	f.auth(c, path, dir, now)
+	f.auth(all, c, path, dir, now)
 	f.addresses(all, c, path)
 	f.redirect(c, path)
 	f.keep(c.Keep, join(path, "keep"))
@@ -388,7 +389,9 @@ func (f *faults) conflicts(c *Config) {
 			from = append(from, strings.ToLower(host))
 		}
 		slices.Sort(from)
-		who := fmt.Sprint(from, conn.Local.Identity, conn.Peer.Identity, conn.Port)
+		// Whether a peer begins with EAP shows in its first message, and so does whether
+		// it goes on with a second proof.
+		who := fmt.Sprint(from, conn.Local.Identity, conn.Peer.Identity, conn.Port, conn.Peer.usesEAP(), conn.Peer2.IsSet())
 		if other, ok := first[who]; ok {
 			f.add(join("connection", name), fmt.Sprintf("is for the same peers as connection %s", other), "give them different local.id, peer.id or from, or make one connection with two children")
 			continue

@@ -25,6 +25,8 @@ type Config struct {
 	Pools map[string]*Pool `toml:"pool"`
 	// RADIUS is what peers are authenticated by, and told to, that come in by "eap-radius".
 	RADIUS RADIUS `toml:"radius"`
+	// Users are the accounts of peers that log in by EAP with a password, by name.
+	Users map[string]*User `toml:"user"`
 
 	// Warnings are what Load or Complete found weak but allowed, a line each.
 	Warnings []Warning `toml:"-"`
@@ -93,6 +95,14 @@ type Connection struct {
 	// `martlet up` until it is lost). The default is "up" where there is a Remote. After
 	// `martlet down` it stays closed.
 	Keep Keep `toml:"keep"`
+	// Local2 is a second proof of ours after the first (RFC 4739 §2): a user behind a device.
+	Local2 Auth `toml:"local2"`
+	// Peer2 is a second proof that the peer must give.
+	Peer2 Auth `toml:"peer2"`
+	// EAPOnly lets a gateway prove itself by "eap-tls", "eap-ttls" or "eap-peap" alone, without a
+	// proof of its own before (RFC 5998 §3): a client asks for it, a gateway does so
+	// for clients that ask.
+	EAPOnly bool `toml:"eap_only"`
 	// Request asks the gateway for virtual addresses: "ipv4", "ipv6".
 	Request []string `toml:"request"`
 	// Pool names the pools from which peers get virtual addresses.
@@ -145,7 +155,11 @@ type Connection struct {
 
 // Auth is one side's proof of identity.
 type Auth struct {
-	// Auth is "psk" or "cert".
+	// Auth is "psk", "cert", or a way to log in by EAP: "eap-mschapv2", "eap-tls", "eap-ttls",
+	// "eap-peap", "eap-gtc", "eap-md5", or "eap" for those of them that the table has what
+	// is needed for, but without gtc and md5. For a peer that is how it logs in at us,
+	// and "eap-radius" leaves it to a RADIUS server; the name of the account is then what
+	// id is compared with.
 	Auth string `toml:"auth"`
 	// ID is the identity in strongSwan's grammar; for the peer it may be a pattern such
 	// as "*@example.com". Our default is the certificate's name, or our address with a
@@ -155,8 +169,27 @@ type Auth struct {
 	ID string `toml:"id"`
 	// Secret is the pre-shared key: in place, or "file:PATH", or "env:NAME"; "0s" and
 	// "0x" before the value mean base64 and hex. Both sides of a connection share it,
-	// and it may stand on either.
+	// and it may stand on either. With EAP it is our password; without one, a person is
+	// asked.
 	Secret Secret `toml:"secret"`
+	// User is our name at EAP. Without one, a person is asked; "eap-tls" needs none.
+	User string `toml:"user"`
+	// EAPID is the name that the gateway hears before TTLS or PEAP hides User:
+	// "anonymous@example.com". The default is User.
+	EAPID string `toml:"eap_id"`
+	// Inner are the methods inside TTLS and PEAP: "mschapv2", "gtc", "md5", and in TTLS
+	// "pap" and "plain-mschapv2". The default is the first three for us, and all for a peer.
+	Inner []string `toml:"inner"`
+	// EAPServer is the name that the TLS certificate of the EAP server must have. The
+	// default is the gateway's id with eap_only, and any name below EAPCA else.
+	EAPServer string `toml:"eap_server"`
+	// EAPCA are files with the certificate authorities of the EAP server; the default is
+	// the peer's ca.
+	EAPCA []string `toml:"eap_ca"`
+	// TLS is "1.2" or "1.3" to have only that version inside EAP; the default is both.
+	TLS string `toml:"tls"`
+	// StripDomain makes "carol" of "CORP\carol".
+	StripDomain bool `toml:"strip_domain"`
 	// Cert are files with our certificate and the chain above it, or with a peer's only
 	// accepted certificate. Several certificates of ours need as many keys. A file may be
 	// PKCS#12, which has the key in it, or a bare public key in PEM (RFC 7670), of ours or
@@ -179,10 +212,24 @@ type Auth struct {
 	// when they change.
 	CRL []string `toml:"crl"`
 
-	Identity    pki.Identity      `toml:"-"`          // ID, parsed
-	Credentials []*pki.Credential `toml:"-" json:"-"` // Cert and Key, loaded; never encoded, for the keys are in it
-	Verifier    pki.Verifier      `toml:"-"`          // CA or bare keys, loaded; Now is not set
-	Policy      pki.Revocation    `toml:"-"`          // Revocation, parsed
+	Identity      pki.Identity      `toml:"-"`          // ID, parsed
+	Methods       []string          `toml:"-"`          // of EAP, by preference, without "eap-"
+	EAPVerifier   pki.Verifier      `toml:"-"`          // EAPCA, loaded; Now is not set
+	EAPServerName pki.Identity      `toml:"-"`          // EAPServer, parsed
+	Credentials   []*pki.Credential `toml:"-" json:"-"` // Cert and Key, loaded; never encoded, for the keys are in it
+	Verifier      pki.Verifier      `toml:"-"`          // CA or bare keys, loaded; Now is not set
+	Policy        pki.Revocation    `toml:"-"`          // Revocation, parsed
+}
+
+// User is an account of ours.
+type User struct {
+	// Name is the key of the table.
+	Name string `toml:"-"`
+	// Password stands in place, or in "file:PATH" or "env:NAME"; "0s" and "0x" before the
+	// value mean base64 and hex.
+	Password Secret `toml:"password"`
+	// Groups are those that the user is in, for groups in connections and children.
+	Groups []string `toml:"groups"`
 }
 
 // Child is one child SA.

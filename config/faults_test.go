@@ -98,7 +98,7 @@ func TestFaults(t *testing.T) {
 		"name of a connection":    {strings.ReplaceAll(siteToSite, "connection.branch", `connection."a b"`), `connection."a b"`, "is no name"},
 		"auth is missing":         {change(t, `auth = "psk"`, ""), "connection.branch.local.auth", "is missing"},
 		"auth misspelt":           {change(t, `auth = "psk"`, `auht = "psk"`), "connection.branch.local.auht", "did you mean auth"},
-		"auth unknown":            {change(t, `auth = "psk"`, `auth = "eap"`), "connection.branch.local.auth", `unknown method "eap"`},
+		"auth unknown":            {change(t, `auth = "psk"`, `auth = "ikev1"`), "connection.branch.local.auth", `unknown method "ikev1"`},
 		"secret is missing":       {change(t, `secret = "`+psk+`"`, ""), "connection.branch.local.secret", "is missing"},
 		"secret is empty":         {change(t, psk, ""), "connection.branch.local.secret", "is empty"},
 		"secret is a number":      {change(t, `"`+psk+`"`, "12345678"), "connection.branch.local.secret", "expected a string"},

@@ -34,7 +34,7 @@ func suggest(t reflect.Type, path, key string) (meant, hint string) {
 		return "", fmt.Sprintf("%s belongs in %s", key, where)
 	}
 	if path == "" {
-		return "", "the tables are [node], [connection.NAME], [pool.NAME] and [radius]"
+		return "", "the tables are [node], [connection.NAME], [pool.NAME], [user.NAME] and [radius]"
 	}
 	return "", "`martlet config reference` lists the keys"
 }
@@ -53,6 +53,8 @@ var foreign = map[string]struct{ key, say string }{
 	"children":      {"child", "that is [connection.NAME.child.NAME]"},
 	"certs":         {"cert", "that is cert in [connection.NAME.local]"},
 	"cacerts":       {"ca", "that is ca in [connection.NAME.peer]"},
+	"eap_identity":  {"eap_id", "that is user in [connection.NAME.local]"},
+	"aaa_id":        {"eap_server", "that is eap_server in [connection.NAME.local]"},
 	"psk":           {"secret", "that is secret in [connection.NAME.local]"},
 	"connections":   {"connection", "the table is [connection.NAME]"},
 	"version":       {"", "leave it out: only IKEv2 is spoken"},
@@ -85,9 +87,10 @@ func tables() []section {
 	return []section{
 		{[]string{"node"}, typeOf[Node](), []string{"Config.Node"}},
 		{[]string{"connection.NAME"}, typeOf[Connection](), []string{"Config.Connections"}},
-		{[]string{"connection.NAME.local", "connection.NAME.peer"}, typeOf[Auth](), []string{"Connection.Local", "Connection.Peer"}},
+		{[]string{"connection.NAME.local", "connection.NAME.peer", "connection.NAME.local2", "connection.NAME.peer2"}, typeOf[Auth](), []string{"Connection.Local", "Connection.Peer", "Connection.Local2", "Connection.Peer2"}},
 		{[]string{"connection.NAME.child.NAME"}, typeOf[Child](), []string{"Connection.Children"}},
 		{[]string{"pool.NAME"}, typeOf[Pool](), []string{"Config.Pools"}},
+		{[]string{"user.NAME"}, typeOf[User](), []string{"Config.Users"}},
 		{[]string{"radius"}, typeOf[RADIUS](), []string{"Config.RADIUS"}},
 		{[]string{"radius.server.NAME"}, typeOf[RADIUSServer](), []string{"RADIUS.Servers"}},
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +27,8 @@ func newUp() *cobra.Command {
 		Long: `Up brings a connection up, prints each stage with its time, and stays until a signal or
 martlet down; then it undoes what it set up on this host. A connection that is lost is brought
 up again, for as long as it takes, unless the file has keep = "manual" for it: then up ends with
-it, and one that was closed in order is no failure. NAME may be left out where the file has one
+it, and one that was closed in order is no failure. A user name or password for EAP that the
+file lacks is asked for on the terminal. NAME may be left out where the file has one
 connection; CHILD names a child that the file keeps closed until it is asked for. It needs Linux
 and root.
 
@@ -91,7 +93,7 @@ func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) 
 	if !verbose {
 		logger = logger.WithOptions(without("down", "child failed"))
 	}
-	node := &martlet.Node{Config: c, Host: true, Logger: logger}
+	node := &martlet.Node{Config: c, Host: true, Logger: logger, Prompt: terminalPrompt(os.Stdin, stderr)}
 	return runNode(ctx, node, cancel, func(ctx context.Context) error {
 		f := &follower{w: stderr, name: name, request: c.Connections[name].Request, events: node.Watch(ctx), connected: make(chan error, 1)}
 		go func() {
