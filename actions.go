@@ -190,7 +190,7 @@ func (e *planeEvents) IKE(sock udpencap.Socket, p udpencap.Packet) {
 
 // UnknownSPI implements esp.Events.
 func (e *planeEvents) UnknownSPI(path esp.Path, spi uint32) {
-	s := e.node.engines.route(nil, path.Remote.Addr())
+	s := e.node.engines.ofESP(spi)
 	select {
 	case s.in <- ike.UnknownSPI{Path: ike.Path{Local: path.Local, Remote: path.Remote, Encap: true}, SPI: spi}:
 	default:

@@ -54,7 +54,7 @@ func newEngines(n *Node) *engines {
 	e.work = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	connections := connectionsOf(n.Config, n.Serve)
 	for i := range 1 << e.bits {
-		cfg := &ike.Config{Connections: connections, Shard: uint8(i), ShardBits: e.bits}
+		cfg := &ike.Config{Connections: connections, Shard: uint8(i), ShardBits: e.bits, CrashSecret: n.secrets.crash}
 		if n.keylog != nil {
 			cfg.KeyLog = n.keylog.write
 		}
@@ -114,6 +114,9 @@ func prefixBits(a netip.Addr) int {
 
 // of is the engine that has an SA.
 func (e *engines) of(sa ike.SAID) *shard { return e.shards[uint64(sa)&(1<<e.bits-1)] }
+
+// ofESP is the engine that would have chosen an inbound SPI.
+func (e *engines) ofESP(spi uint32) *shard { return e.shards[spi&(1<<e.bits-1)] }
 
 // everywhere gives an event to all engines.
 func (e *engines) everywhere(ev ike.Event) {

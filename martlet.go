@@ -98,6 +98,7 @@ type Node struct {
 	vouch   *revocation
 	events  broadcaster
 	keylog  *keyLog
+	secrets secrets
 	limit   sparing
 	logins  logins
 	fitted  atomic.Bool // the device's MTU came from a child
@@ -164,6 +165,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.openRADIUS(); err != nil {
 		return err
 	}
+	n.openSecrets()
 	n.engines = newEngines(n)
 	n.engines.start()
 	if err := n.watchNetwork(); err != nil {

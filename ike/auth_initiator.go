@@ -59,7 +59,7 @@ func (t *authTask) prove(s *ikeSA) {
 			s.request(message.IKEAuth, t.payloads(s, auth)...)
 			return
 		}
-		s.request(message.IKEAuth, t.proof([]message.Payload{t.id}, auth)...)
+		s.request(message.IKEAuth, t.proof(s, []message.Payload{t.id}, auth)...)
 	})
 }
 
@@ -84,7 +84,7 @@ func (t *authTask) payloads(s *ikeSA, auth []message.Payload) []message.Payload 
 	if want := s.conn.Remote.ID; concrete(want) {
 		between = append(between, idPayload(true, want))
 	}
-	ps = t.proof(ps, auth, between...)
+	ps = t.proof(s, ps, auth, between...)
 	if cp := configRequest(s.conn); cp != nil {
 		ps = append(ps, cp)
 	}
@@ -96,7 +96,7 @@ func (t *authTask) payloads(s *ikeSA, auth []message.Payload) []message.Payload 
 
 // proof appends CERT and AUTH, with others between them, and says whether
 // another round follows. Before EAP there is no AUTH.
-func (t *authTask) proof(ps, auth []message.Payload, between ...message.Payload) []message.Payload {
+func (t *authTask) proof(s *ikeSA, ps, auth []message.Payload, between ...message.Payload) []message.Payload {
 	if len(auth) == 0 {
 		return append(ps, between...)
 	}
@@ -104,9 +104,9 @@ func (t *authTask) proof(ps, auth []message.Payload, between ...message.Payload)
 	ps = append(ps, between...)
 	ps = append(ps, auth[len(auth)-1])
 	if t.round.Next != nil {
-		ps = append(ps, notify(message.AnotherAuthFollows))
+		return append(ps, notify(message.AnotherAuthFollows))
 	}
-	return ps
+	return append(ps, s.crashToken()...)
 }
 
 // isOnlySA tells whether there is no other SA of this connection, so that the peer may

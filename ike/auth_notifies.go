@@ -56,12 +56,18 @@ func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 	if last && s.mobike() {
 		ps = append(ps, s.announceMOBIKE()...)
 	}
+	if last {
+		ps = append(ps, s.crashToken()...)
+	}
 	return ps
 }
 
 // readAuthAnswers notes, on the initiator, what an answer says. The peer's AUTH was
 // verified before the last answer is read, but not always before the first.
 func (s *ikeSA) readAuthAnswers(ps []message.Payload, _, last bool) {
+	if last {
+		s.takeCrashToken(ps)
+	}
 	if last && message.FindNotify(ps, message.MOBIKESupported) != nil {
 		s.exts |= extMOBIKE
 		s.learnAddresses(ps)

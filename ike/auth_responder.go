@@ -29,6 +29,7 @@ type authentication struct {
 
 // authRequest takes IKE_AUTH of an initiator (RFC 7296 §1.2, §2.15).
 func (s *ikeSA) authRequest(ps []message.Payload) {
+	s.takeCrashToken(ps)
 	if s.auth == nil {
 		s.firstAuthRequest(ps)
 		return

@@ -106,7 +106,7 @@ func (t *authTask) eapStep(s *ikeSA, st eap.Step) {
 		t.giveUp(s, errEAPOnlyUnsafe())
 	case st.Done:
 		s.succeed(c)
-		s.request(message.IKEAuth, t.proof(nil, []message.Payload{s.eapAuth(true, t.id)})...)
+		s.request(message.IKEAuth, t.proof(s, nil, []message.Payload{s.eapAuth(true, t.id)})...)
 	default:
 		s.request(message.IKEAuth, &message.EAP{Data: st.Send})
 	}

@@ -29,6 +29,7 @@ type Engine struct {
 	timers      timerHeap
 	gate        gate
 	redirects   map[string][]time.Time // that were followed lately, by connection
+	tokens      bucket                 // crash tokens that are compared
 	drops       [dropCount]uint64
 	seats       int          // EAP conversations that cost a coroutine
 	addresses   []netip.Addr // of this host
@@ -123,7 +124,7 @@ func (e *Engine) dispatch(ev Event) {
 	case Moved:
 		e.moved(ev)
 	case UnknownSPI:
-		e.unknownSPI(ev.Path)
+		e.unknownSPI(ev.Path, ev.SPI)
 	case Answer:
 		e.answer(ev)
 	}

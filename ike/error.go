@@ -23,6 +23,7 @@ const (
 	CodeUnreachable     Code = "unreachable"        // no answer to IKE_SA_INIT at all
 	CodePortBlocked     Code = "port-4500-blocked"  // INIT was answered, what went to 4500 was not
 	CodePeerDead        Code = "peer-dead"          // an established peer answers no more
+	CodePeerRestarted   Code = "peer-restarted"     // the peer shows that it has lost the SA
 	CodeDeleted         Code = "closed-by-peer"     // the peer deleted an SA that we want
 	CodeNoNATT          Code = "no-nat-traversal"   // the peer does not do UDP encapsulation
 	CodeNoProposal      Code = "no-proposal-chosen" // IKE algorithms do not meet
@@ -63,7 +64,7 @@ func (c Code) Class() Class {
 		return ClassAuthentication
 	}
 	switch c {
-	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodeDeleted, CodeNoNATT, CodeResolve, CodeEAPRelay:
+	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodePeerRestarted, CodeDeleted, CodeNoNATT, CodeResolve, CodeEAPRelay:
 		return ClassNetwork
 	case CodePSK, CodeAuthRefused, CodeIdentity, CodeAuthMethod, CodeSignature, CodeCertUntrusted,
 		CodeCertExpired, CodeCertRevoked, CodeCertStatus, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential,

@@ -336,3 +336,12 @@ func errRedirect(to message.GatewayID, err error) *Error {
 	}
 	return e
 }
+
+func errCrashed(s *ikeSA) *Error {
+	return &Error{
+		Code: CodePeerRestarted, Notify: message.QuickCrashDetection, Remote: true,
+		What: fmt.Sprintf("%v has lost the SA: it crashed, or was started anew", s.path.Remote),
+		Why:  "it showed the token that it gave us for that case (RFC 6290)",
+		Hint: "connect again; nothing is lost but what was on its way",
+	}
+}

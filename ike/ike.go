@@ -39,6 +39,10 @@ type Config struct {
 	Shard     uint8
 	ShardBits uint8
 
+	// CrashSecret, if not empty, is what tokens for quick crash detection are made of (RFC 6290
+	// §5.1): 32 octets that are the same after a crash, and for all engines of a node.
+	CrashSecret suite.Secret
+
 	Retransmit Retransmit
 	HalfOpen   HalfOpen
 	// KeyLog, if not nil, is called with the secrets of each SA, for Wireshark.

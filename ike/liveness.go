@@ -98,6 +98,9 @@ func (t *livenessTask) start(s *ikeSA) {
 	var ps []message.Payload
 	if s.opener && s.mobike() {
 		ps = natDetection(s.spii, s.spir, s.path)
+	} else if s.peerToken != nil {
+		// A peer that crashed answers nothing that is shorter than its answer.
+		ps = []message.Payload{&message.VendorID{Data: []byte("martlet")}}
 	}
 	s.request(message.Informational, ps...)
 	if s.pending != nil && t.tries > 0 {
@@ -148,15 +151,29 @@ func (s *ikeSA) hint() {
 }
 
 // unknownSPI takes the hint that a peer sends ESP for which there is no SA.
-func (e *Engine) unknownSPI(p Path) {
-	if !e.hintLooked.IsZero() && e.now.Sub(e.hintLooked) < time.Second {
+func (e *Engine) unknownSPI(p Path, spi uint32) {
+	if !e.mayHint() {
 		return
 	}
-	e.hintLooked = e.now
+	known := false
 	e.all(func(s *ikeSA) {
 		if s.path.Remote == p.Remote {
+			known = true
 			e.enter("unknown SPI", s)
 			s.hint()
 		}
 	})
+	if !known {
+		e.unknownESP(p, spi)
+	}
+}
+
+// mayHint limits how often all SAs are looked through because of something that anybody
+// could have sent.
+func (e *Engine) mayHint() bool {
+	if !e.hintLooked.IsZero() && e.now.Sub(e.hintLooked) < time.Second {
+		return false
+	}
+	e.hintLooked = e.now
+	return true
 }

@@ -33,6 +33,13 @@ func (e *Engine) datagram(p Path, raw []byte) {
 	s, ok := e.sas[own]
 	if !ok || s.initiator == h.FromInitiator() {
 		e.drop(DropUnknownSPI)
+		switch {
+		case ok: // of an SA that stands nothing is said
+		case own == 0 && h.Exchange == message.Informational:
+			e.invalidSPI(p, raw)
+		default:
+			e.unknownSA(p, h, raw)
+		}
 		return
 	}
 	e.enter(h.Exchange.String(), s)
@@ -220,7 +227,7 @@ func (s *ikeSA) unprotectedHint(raw []byte) bool {
 	if _, sealed := message.Find[*message.Encrypted](m.Payloads); sealed {
 		return false
 	}
-	if m.Notify(message.InvalidIKESPI) != nil {
+	if m.Notify(message.InvalidIKESPI) != nil && !s.crashed(m.Payloads) {
 		s.hint()
 	}
 	return true

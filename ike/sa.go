@@ -110,6 +110,8 @@ type ikeSA struct {
 	asked        initHash   // of the IKE_SA_INIT that made a responder's SA
 	place        place      // of a half-open responder
 
+	peerToken []byte // that the peer can show when it lost the SA (RFC 6290 §4.1); nil: none
+
 	// Redirection (RFC 5685 §3).
 	redirectedFrom message.GatewayID // in either role
 	replaces       *ikeSA            // goes when this one has a child

@@ -15,6 +15,17 @@ import (
 	"martlet/ike/message"
 )
 
+// mayBePlain tells whether a message is one of those that belong to no SA: an answer that
+// only notifies, or INVALID_SPI (RFC 7296 §1.5).
+func mayBePlain(m *message.Message) bool {
+	for _, p := range m.Payloads {
+		if p.Type() != message.TypeNotify {
+			return false
+		}
+	}
+	return m.IsResponse() || m.SPIi == 0 && m.SPIr == 0 && len(m.Payloads) == 1 && m.Notify(message.InvalidSPI) != nil
+}
+
 // checkContent faults a message ID that comes with two contents. Before the responder
 // has chosen its SPI, IKE_SA_INIT may be asked again with a cookie or another group
 // under the same ID (RFC 7296 §2.6). Answers to what belongs to no SA or cannot be
@@ -30,7 +41,7 @@ func (n *node) checkContent(data []byte) {
 	}
 	e, protected := message.Find[*message.Encrypted](m.Payloads)
 	if !protected && m.Exchange != message.IKESAInit {
-		if !m.IsResponse() || len(m.Payloads) != 1 || m.Payloads[0].Type() != message.TypeNotify {
+		if !mayBePlain(m) {
 			n.w.fault("%s: sends %v without protection", n.name, m.Exchange)
 		}
 		return
