@@ -9,7 +9,8 @@ import (
 	"martlet/crypto/pki"
 )
 
-const martletID, swanID = "martlet.test", "swan.test"
+// radiusID is the RADIUS server's name in EAP, userID is somebody with a certificate.
+const martletID, swanID, radiusID, userID = "martlet.test", "swan.test", "radius.test", "carol.test"
 
 // identities are certificates of one CA for both sides, in each kind of key, as files
 // DIR/KIND-NAME.pem and .key, and ca.pem.
@@ -36,7 +37,10 @@ func issueIdentities(dir string) (*identities, error) {
 		return nil, err
 	}
 	for name, kind := range map[string]pki.KeyKind{"rsa": pki.RSA3072, "ecdsa": pki.ECDSAP256, "ed25519": pki.Ed25519} {
-		for _, id := range []string{martletID, swanID} {
+		for _, id := range []string{martletID, swanID, radiusID, userID} {
+			if name != "ecdsa" && id != martletID && id != swanID {
+				continue
+			}
 			c, err := ca.Issue(pki.Request{DNSNames: []string{id}, Now: now, Key: kind})
 			if err != nil {
 				return nil, fmt.Errorf("certificate %s of %s: %w", name, id, err)

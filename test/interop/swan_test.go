@@ -20,7 +20,9 @@ const swanPlugins = "aes sha1 sha2 random nonce x509 revocation constraints pubk
 
 // swanSettings are what a scenario may change in strongswan.conf.
 type swanSettings struct {
-	fragment int // octets; 0 is charon's default
+	fragment int    // octets; 0 is charon's default
+	plugins  string // more of them
+	conf     string // of plug-ins
 }
 
 // startSwan starts charon with the certificates of a kind ("" for none) and a swanctl.conf.
@@ -41,13 +43,14 @@ charon {
 		kernel-libipsec { allow_peer_ts = yes }
 		vici { socket = unix://%s/vici.sock }
 		resolve { file = %s/resolv.conf }
+		%s
 	}
 	filelog { l { path = %s/charon.log
 		default = 1
 		enc = 1
 		flush_line = yes } }
 }
-`, swanPlugins, fragment, ns.dir, ns.dir, ns.dir))
+`, swanPlugins+" "+settings.plugins, fragment, ns.dir, ns.dir, settings.conf, ns.dir))
 	ns.write("swanctl.conf", swanctl)
 	ns.write("charon.log", "")
 	if kind != "" {
