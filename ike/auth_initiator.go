@@ -15,6 +15,8 @@ type authTask struct {
 	round *Local      // under way
 	id    *message.ID // ours in this round
 	idr   *message.ID // the gateway's; nil before its first answer
+	// behind goes behind the AUTH of the last round.
+	behind []message.Payload
 	// proven: the gateway's AUTH was verified.
 	proven bool
 }
@@ -49,18 +51,25 @@ func (t *authTask) prove(s *ikeSA) {
 	if t.round.Method == AuthEAP {
 		s.converse()
 	}
-	p.prove(s, s.signedOctets(true, t.id), func(auth []message.Payload, err *Error) {
+	sign := func(then func([]message.Payload, *Error)) { p.prove(s, s.signedOctets(true, t.id), then) }
+	send := func(auth, behind []message.Payload, err *Error) {
 		if err != nil {
 			t.giveUp(s, err)
 			return
 		}
+		t.behind = behind
 		if t.idr == nil {
 			t.offer = s.offerChild(cfg, false)
 			s.request(message.IKEAuth, t.payloads(s, auth)...)
 			return
 		}
 		s.request(message.IKEAuth, t.proof(s, []message.Payload{t.id}, auth)...)
-	})
+	}
+	if t.round.Next != nil || t.round.Method == AuthEAP {
+		sign(func(auth []message.Payload, err *Error) { send(auth, nil, err) })
+		return
+	}
+	s.withPPK(sign, send)
 }
 
 // giveUp ends an SA that cannot go on. The gateway learns it if it has heard of us in
@@ -106,7 +115,7 @@ func (t *authTask) proof(s *ikeSA, ps, auth []message.Payload, between ...messag
 	if t.round.Next != nil {
 		return append(ps, notify(message.AnotherAuthFollows))
 	}
-	return append(ps, s.crashToken()...)
+	return append(append(ps, t.behind...), s.crashToken()...)
 }
 
 // isOnlySA tells whether there is no other SA of this connection, so that the peer may
@@ -155,7 +164,10 @@ func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 		return
 	}
 	var err *Error
-	if first {
+	if last {
+		err = s.settlePPK(ps)
+	}
+	if first && err == nil {
 		err = t.gateway(s, auth, ps)
 	}
 	away := message.FindNotify(ps, message.Redirect)

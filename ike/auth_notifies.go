@@ -53,6 +53,10 @@ func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 		seconds := binary.BigEndian.AppendUint32(nil, uint32(min(s.authLifetime/time.Second, 1<<32-1)))
 		ps = append(ps, notifyData(message.AuthLifetime, seconds))
 	}
+	if s.ppk.unsaid {
+		s.ppk.unsaid = false
+		ps = append(ps, notify(message.PPKIdentity))
+	}
 	if last && s.mobike() {
 		ps = append(ps, s.announceMOBIKE()...)
 	}

@@ -103,15 +103,22 @@ func (s *ikeSA) nextRound(ps []message.Payload) {
 		s.beginEAP(a)
 		return
 	}
-	err := s.follows(a.round, ps)
-	if err == nil {
-		err = s.verifyPeer(a.round, s.conn, a.idi, auth, ps)
-	}
-	if err != nil {
+	if err := s.verifyRound(a.round, s.conn, a.idi, auth, ps); err != nil {
 		s.refuseAuth(err)
 		return
 	}
 	s.passed(a)
+}
+
+// verifyRound checks the AUTH payload of a round, and what the request says of further
+// ones.
+func (s *ikeSA) verifyRound(r *Remote, c *Connection, idi *message.ID, auth *message.Auth, ps []message.Payload) *Error {
+	return s.verifyWithPPK(r, c, auth, ps, func(auth *message.Auth) *Error {
+		if err := s.verifyPeer(r, c, idi, auth, ps); err != nil {
+			return err
+		}
+		return s.follows(r, ps)
+	})
 }
 
 // follows tells whether the peer says, as it has to, that another round follows this
@@ -181,10 +188,7 @@ func (s *ikeSA) refuseWith(n message.NotifyType, err *Error) {
 func (s *ikeSA) authenticate(a *authentication, auth *message.Auth, ps []message.Payload) (*Connection, *Error) {
 	var best *Error
 	for _, c := range s.suited(a) {
-		err := s.verifyPeer(&c.Remote, c, a.idi, auth, ps)
-		if err == nil {
-			err = s.follows(&c.Remote, ps)
-		}
+		err := s.verifyRound(&c.Remote, c, a.idi, auth, ps)
 		if err == nil {
 			return c, nil
 		}
@@ -216,7 +220,7 @@ func telling(e *Error) int {
 	switch e.Code {
 	case CodeAuthMethod:
 		return 0
-	case CodeIdentity:
+	case CodeIdentity, CodePPK:
 		return 1
 	default:
 		return 2

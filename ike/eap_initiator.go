@@ -106,10 +106,24 @@ func (t *authTask) eapStep(s *ikeSA, st eap.Step) {
 		t.giveUp(s, errEAPOnlyUnsafe())
 	case st.Done:
 		s.succeed(c)
-		s.request(message.IKEAuth, t.proof(s, nil, []message.Payload{s.eapAuth(true, t.id)})...)
+		t.proveEAP(s)
 	default:
 		s.request(message.IKEAuth, &message.EAP{Data: st.Send})
 	}
+}
+
+// proveEAP sends our AUTH after EAP.
+func (t *authTask) proveEAP(s *ikeSA) {
+	sign := func(then func([]message.Payload, *Error)) { then([]message.Payload{s.eapAuth(true, t.id)}, nil) }
+	send := func(auth, behind []message.Payload, _ *Error) {
+		t.behind = behind
+		s.request(message.IKEAuth, t.proof(s, nil, auth)...)
+	}
+	if t.round.Next != nil {
+		sign(func(auth []message.Payload, err *Error) { send(auth, nil, err) })
+		return
+	}
+	s.withPPK(sign, send)
 }
 
 // eapProven verifies the gateway's AUTH after EAP, which binds the conversation to this

@@ -153,7 +153,7 @@ func resultOf(response []byte, success bool) []byte {
 // whatever IDi says: Windows puts its private address there.
 func (s *ikeSA) eapProven(a *authentication, ps []message.Payload) {
 	auth, _ := message.Find[*message.Auth](ps)
-	err := s.checkEAPAuth(a.idi, auth)
+	err := s.verifyWithPPK(a.round, s.conn, auth, ps, func(auth *message.Auth) *Error { return s.checkEAPAuth(a.idi, auth) })
 	if err == nil && len(s.eap.msk) == 0 && s.eapOnly(a) {
 		err = errEAPOnlyUnsafe()
 	}
@@ -179,9 +179,13 @@ func (s *ikeSA) eapProven(a *authentication, ps []message.Payload) {
 // about the user yet.
 func (s *ikeSA) eapConnection(a *authentication) (*Connection, *Error) {
 	for _, c := range s.suited(a) {
-		if c.Remote.Method == AuthEAP {
-			return c, nil
+		if c.Remote.Method != AuthEAP {
+			continue
 		}
+		if c.PPKRequired && !s.supports(extPPK) {
+			return nil, errPPKMissing(s)
+		}
+		return c, nil
 	}
 	return nil, errWantsEAP(s)
 }

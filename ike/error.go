@@ -32,6 +32,7 @@ const (
 	CodeSelectors       Code = "ts-unacceptable"    // traffic selectors do not meet
 	CodeAddress         Code = "no-address"         // the gateway gave no virtual address
 	CodePSK             Code = "wrong-psk"          // the pre-shared key does not fit
+	CodePPK             Code = "ppk"                // a post-quantum pre-shared key is missing on one side
 	CodeAuthRefused     Code = "auth-refused"       // the peer refused us and does not say why
 	CodeIdentity        Code = "unknown-identity"   // no connection for the peer's identity
 	CodeAuthMethod      Code = "auth-method"        // peer proves itself another way than demanded
@@ -66,7 +67,7 @@ func (c Code) Class() Class {
 	switch c {
 	case CodeUnreachable, CodePortBlocked, CodePeerDead, CodePeerRestarted, CodeDeleted, CodeNoNATT, CodeResolve, CodeEAPRelay:
 		return ClassNetwork
-	case CodePSK, CodeAuthRefused, CodeIdentity, CodeAuthMethod, CodeSignature, CodeCertUntrusted,
+	case CodePSK, CodePPK, CodeAuthRefused, CodeIdentity, CodeAuthMethod, CodeSignature, CodeCertUntrusted,
 		CodeCertExpired, CodeCertRevoked, CodeCertStatus, CodeCertName, CodeCertInvalid, CodeCertMissing, CodeNoCredential,
 		CodeEAPBinding, CodeEAPOnly:
 		return ClassAuthentication

@@ -87,6 +87,41 @@ func errPSK(id pki.Identity) *Error {
 	}
 }
 
+func errPPKUnsupported(s *ikeSA) *Error {
+	return &Error{
+		Code: CodePPK, What: fmt.Sprintf("%v uses no post-quantum pre-shared keys", s.path.Remote),
+		Why:  "its IKE_SA_INIT has no USE_PPK, and ppk_required is set for " + s.conn.Name,
+		Hint: "configure the key on the peer, or let the connection go without (ppk_required = false)",
+	}
+}
+
+func errPPKRefused(s *ikeSA) *Error {
+	return &Error{
+		Code: CodePPK, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("%v does not use the post-quantum pre-shared key %q", s.path.Remote, s.conn.PPKs[0].ID),
+		Why:  "its answer has no PPK_IDENTITY, and ppk_required is set for " + s.conn.Name,
+		Hint: "configure the key under that name on the peer, or let the connection go without (ppk_required = false)",
+	}
+}
+
+func errPPKMissing(s *ikeSA) *Error {
+	return &Error{
+		Code: CodePPK, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("%v names no post-quantum pre-shared key", s.remote),
+		Why:  "ppk_required is set here, and its request has no PPK_IDENTITY or its IKE_SA_INIT no USE_PPK",
+		Hint: "configure the key on the peer, or let peers come in without (ppk_required = false)",
+	}
+}
+
+func errPPKUnknown(s *ikeSA, id string) *Error {
+	return &Error{
+		Code: CodePPK, Notify: message.AuthenticationFailed,
+		What: fmt.Sprintf("no post-quantum pre-shared key %.64q for %v", id, s.remote),
+		Why:  "the peer names this key, and one of the two sides does not go without",
+		Hint: "configure the key under that name here, or give the peer the name of one that is",
+	}
+}
+
 func errSignature(id pki.Identity, err error) *Error {
 	return &Error{
 		Code: CodeSignature, Notify: message.AuthenticationFailed,
@@ -118,6 +153,9 @@ func errAuthRefused(s *ikeSA, n *message.Notify) *Error {
 		reasons = append(reasons, "our certificate is not accepted (not trusted, expired, or for another identity)")
 	}
 	reasons = append(reasons, fmt.Sprintf("it knows no %v", s.local), "it demands another method than "+s.conn.Local.Method.String())
+	if s.ppk.used {
+		reasons = append(reasons, fmt.Sprintf("it has no or another post-quantum pre-shared key %q", s.conn.PPKs[0].ID))
+	}
 	if want := s.conn.Remote.ID; concrete(want) {
 		reasons = append(reasons, fmt.Sprintf("it is not %v", want))
 	}

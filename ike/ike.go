@@ -108,6 +108,11 @@ type Connection struct {
 	// peer did; zero means 4 h, negative never. Lifetime is the age at which it ends if
 	// nobody did; zero means a tenth more than Rekey, negative never.
 	Rekey, Lifetime time.Duration
+	// PPKs are the post-quantum pre-shared keys that we know (RFC 8784): as initiator we
+	// name the first, as responder a peer may name any. With PPKRequired there is no SA
+	// without one of them.
+	PPKs        []PPK
+	PPKRequired bool
 	// StrictSignatures refuses SHA-1 in AUTH even from peers that announce no
 	// hash algorithms.
 	StrictSignatures bool

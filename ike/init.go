@@ -13,17 +13,20 @@ import (
 // What both roles do for IKE_SA_INIT (RFC 7296 §1.2).
 
 // initExtras is the payloads of IKE_SA_INIT behind SA, KE and Nonce that announce
-// what we can do.
-func initExtras(spii, spir message.SPI, p Path, fragment, hashes, intermediate bool) []message.Payload {
+// what we can do: all of it as an initiator, what the peer announced too as a responder.
+func initExtras(spii, spir message.SPI, p Path, announce extension) []message.Payload {
 	ps := natDetection(spii, spir, p)
-	if fragment {
+	if announce&extFragmentation != 0 {
 		ps = append(ps, notify(message.FragmentationSupported))
 	}
-	if hashes {
+	if announce&extSignatureHashes != 0 {
 		ps = append(ps, notifyData(message.SignatureHashAlgorithms, signatureHashes()))
 	}
-	if intermediate {
+	if announce&extIntermediate != 0 {
 		ps = append(ps, notify(message.IntermediateExchangeSupported))
+	}
+	if announce&extPPK != 0 {
+		ps = append(ps, notify(message.UsePPK))
 	}
 	return ps
 }
@@ -31,6 +34,21 @@ func initExtras(spii, spir message.SPI, p Path, fragment, hashes, intermediate b
 // windowsVendor is what the vendor ID of Windows begins with ("MS NT5 ISAKMPOAKLEY",
 // hashed); the version follows.
 var windowsVendor = []byte("\x1e\x2b\x51\x69\x05\x99\x1c\x7d\x7c\x96\xfc\xbf\xb5\x87\xe4\x61")
+
+// announces is what an initiator says in IKE_SA_INIT that it can do.
+func (s *ikeSA) announces() extension {
+	x := extSignatureHashes
+	if s.conn.FragmentSize >= 0 {
+		x |= extFragmentation
+	}
+	if s.conn.offersAddKE() {
+		x |= extIntermediate
+	}
+	if s.hasPPK() {
+		x |= extPPK
+	}
+	return x
+}
 
 // readExtensions notes what the peer's IKE_SA_INIT says that it supports.
 func (s *ikeSA) readExtensions(ps []message.Payload) {
@@ -58,7 +76,9 @@ func (s *ikeSA) readExtensions(ps []message.Payload) {
 		case message.IntermediateExchangeSupported:
 			s.exts |= extIntermediate
 		case message.UsePPK:
-			s.exts |= extPPK
+			if s.hasPPK() {
+				s.exts |= extPPK
+			}
 		case message.ChildlessIKEv2Supported:
 			s.exts |= extChildless
 		case message.MultipleAuthSupported:

@@ -93,7 +93,7 @@ func (t *initTask) send(s *ikeSA) {
 		&message.KE{Method: t.pair.Method(), Data: t.pair.Public()},
 		&message.Nonce{Data: s.ni},
 	)
-	ps = append(ps, initExtras(s.spii, 0, s.path, s.conn.FragmentSize >= 0, true, s.conn.offersAddKE())...)
+	ps = append(ps, initExtras(s.spii, 0, s.path, s.announces())...)
 	ps = append(ps, s.redirectOffer()...)
 	m := message.Message{Header: s.header(message.IKESAInit, 0, 0), Payloads: ps}
 	s.realI = m.Append(nil)
@@ -251,6 +251,10 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 	}
 	if len(got.AddKEs()) > 0 && message.FindNotify(ps, message.IntermediateExchangeSupported) == nil {
 		t.suspect(s, errNoIntermediate())
+		return
+	}
+	if s.conn.PPKRequired && message.FindNotify(ps, message.UsePPK) == nil {
+		t.suspect(s, errPPKUnsupported(s))
 		return
 	}
 	t.waiting = true

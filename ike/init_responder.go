@@ -290,7 +290,7 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 		&message.KE{Method: s.suite.KE.ID, Data: public},
 		&message.Nonce{Data: s.nr},
 	}
-	ps = append(ps, initExtras(s.spii, s.spir, s.serving.path, s.supports(extFragmentation), s.supports(extSignatureHashes), s.supports(extIntermediate))...)
+	ps = append(ps, initExtras(s.spii, s.spir, s.serving.path, s.exts)...)
 	ps = append(ps, certReqs(s.candidates)...)
 	if slices.ContainsFunc(s.candidates, func(c *Connection) bool { return c.Remote.Next != nil }) {
 		ps = append(ps, notify(message.MultipleAuthSupported))

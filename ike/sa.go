@@ -69,6 +69,7 @@ const (
 // what it can and may.
 type lineage struct {
 	exts          extension
+	ppk           mixedPPK
 	peerHashes    []pki.HashID
 	local, remote pki.Identity
 	barred        []string      // children that the peer may not open

@@ -25,6 +25,9 @@ func (s *ikeSA) status() Status {
 	if s.conn != nil {
 		st.Connection = s.conn.Name
 	}
+	if s.ppk.used {
+		st.Conditions = append(st.Conditions, "ppk")
+	}
 	for _, c := range s.children {
 		st.Children = append(st.Children, c.ChildInfo)
 	}
