@@ -41,6 +41,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		Keepalive:        never(c.Keepalive),
 		FragmentSize:     c.FragmentSize,
 		NoMOBIKE:         c.NoMOBIKE,
+		PPKRequired:      c.PPKRequired,
 		StrictSignatures: c.Strict,
 		EAPOnly:          c.EAPOnly,
 		IgnoreRedirects:  c.IgnoreRedirects,
@@ -48,6 +49,9 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 	}
 	if c.Redirect != "" {
 		conn.Redirect, _ = message.ParseGatewayID(c.Redirect)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.PPKs)) {
+		conn.PPKs = append(conn.PPKs, ike.PPK{ID: name, Key: c.PPKs[name].Secret.Value})
 	}
 	if len(conn.From) == 0 && len(c.Remote) > 0 {
 		conn.From = literals(c.Remote)

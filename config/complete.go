@@ -95,6 +95,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	if len(c.Pool) > 0 && len(c.Remote) == 0 {
 		role = suite.RoleDeviceGateway
 	}
+	f.ppks(c, path)
 	pq := f.postQuantum(c.PostQuantum, join(path, "post_quantum"))
 	c.IKE = f.proposals(suite.ProtocolIKE, c.Proposals, suite.DefaultIKE(role, pq), join(path, "proposals"))
 	for _, p := range c.IKE {
@@ -354,6 +355,37 @@ func (f *faults) proposals(protocol suite.Protocol, list []string, defaults []su
 		f.fault(path, err)
 	}
 	return all
+}
+
+// ppks checks the post-quantum pre-shared keys.
+func (f *faults) ppks(c *Connection, path string) {
+	for _, name := range slices.Sorted(maps.Keys(c.PPKs)) {
+		key, p := join(join(path, "ppk"), name), c.PPKs[name]
+		if p == nil {
+			f.add(key, "the key is nil", "")
+			continue
+		}
+		p.Name = name
+		if name == "" || len(name) > 255 {
+			f.add(key, "a name has 1 to 255 octets", "")
+		}
+		secret := join(key, "secret")
+		switch {
+		case f.has(secret):
+		case len(p.Secret.Value) == 0:
+			f.add(secret, "is missing", `secret = "file:ppk.txt"; see "openssl rand -base64 32"`)
+		default:
+			if why := weakPSK(p.Secret.Value); why != "" {
+				f.warn(secret, why)
+			}
+		}
+	}
+	switch key := join(path, "ppk_required"); {
+	case len(c.PPKs) > 1 && len(c.Remote) > 0:
+		f.add(join(path, "ppk"), "there are several keys, and where we begin one is named", "leave one")
+	case len(c.PPKs) == 0 && c.PPKRequired:
+		f.add(key, "no key is configured", "["+join(join(path, "ppk"), "NAME")+"] with secret")
+	}
 }
 
 // postQuantum is the word for package suite.

@@ -145,6 +145,12 @@ type Connection struct {
 	RedirectIn string `toml:"redirect_in" default:"init"`
 	// IgnoreRedirects stays with the gateway that was called, wherever it sends us.
 	IgnoreRedirects bool `toml:"ignore_redirects"`
+	// PPKs are post-quantum pre-shared keys (RFC 8784) under the names by which the peers
+	// know them too: whoever breaks the key exchange one day still needs such a key. Where
+	// we begin there is one; a gateway takes each that a peer names.
+	PPKs map[string]*PPK `toml:"ppk"`
+	// PPKRequired has no IKE SA without a post-quantum pre-shared key.
+	PPKRequired bool `toml:"ppk_required"`
 	// Children are the traffic to protect, by name. Without any, there is one child
 	// "net" with the defaults of Local and Remote.
 	Children map[string]*Child `toml:"child"`
@@ -230,6 +236,15 @@ type User struct {
 	Password Secret `toml:"password"`
 	// Groups are those that the user is in, for groups in connections and children.
 	Groups []string `toml:"groups"`
+}
+
+// PPK is a post-quantum pre-shared key.
+type PPK struct {
+	// Name is the key of the table, and the key's name on the wire.
+	Name string `toml:"-"`
+	// Secret is the key, as secret in [connection.NAME.local]; it should have 256 bits of
+	// entropy: openssl rand -base64 32
+	Secret Secret `toml:"secret"`
 }
 
 // Child is one child SA.

@@ -295,3 +295,12 @@ func TestPostQuantum(t *testing.T) {
 		}
 	}
 }
+
+func TestPPK(t *testing.T) {
+	conn := mustParse(t, strings.Replace(siteToSite, "remote = [", "ppk_required = true\nremote = [", 1)+
+		"[connection.branch.ppk.\"ppk1@golden\"]\nsecret = \""+psk+"\"\n").Connections["branch"]
+	p := conn.PPKs["ppk1@golden"]
+	if !conn.PPKRequired || p == nil || p.Name != "ppk1@golden" || string(p.Secret.Value) != psk {
+		t.Errorf("%v, %+v", conn.PPKRequired, p)
+	}
+}
