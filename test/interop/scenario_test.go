@@ -24,7 +24,8 @@ type scenario struct {
 	localA, remoteA                []string // Martlet's selectors
 	localB, remoteB                []string // strongSwan's
 	moreA, moreB                   string   // lines of the connection
-	poolA, poolB                   string   // whole sections
+	poolA, poolB                   string   // whole sections of the side that responds
+	alsoA, alsoB                   string   // whole sections
 	initiatorMoreA, initiatorMoreB string   // lines of the connection of the side that initiates
 	responderMoreA, responderMoreB string
 	check                          func(t *testing.T, p *pair)
@@ -91,7 +92,7 @@ func (p *pair) toml() string {
 		fmt.Fprintf(&b, "proposals = [%q]\n", sc.esp)
 	}
 	fmt.Fprintf(&b, "local = %s\nremote = %s\n", quoted(orElse(sc.localA, []string{netA4})), quoted(orElse(sc.remoteA, []string{netB4})))
-	return b.String() + lines(!p.initiate, sc.poolA)
+	return b.String() + lines(!p.initiate, sc.poolA) + sc.alsoA
 }
 
 // swanctl is strongSwan's connection.
@@ -137,7 +138,7 @@ secrets { ike-1 { secret = "%s" } }
 `, remote, ike, sc.moreB+lines(!p.initiate, sc.initiatorMoreB)+lines(p.initiate, sc.responderMoreB),
 		auth, swanID, certs, auth, martletID,
 		strings.Join(orElse(sc.localB, []string{netB4}), ","), strings.Join(orElse(sc.remoteB, []string{netA4}), ","),
-		esp, own, lines(p.initiate, sc.poolB))
+		esp, own, lines(p.initiate, sc.poolB)+sc.alsoB)
 }
 
 // play makes the tunnel and checks everything.
