@@ -269,7 +269,8 @@ func (s *ikeSA) rekeyed(n *message.Notify) *child {
 // refuseRekey answers a request to rekey a child that is not there. CHILD_SA_NOT_FOUND
 // tells a peer that is out of step with us to delete what it has.
 func (s *ikeSA) refuseRekey(n *message.Notify) {
-	if s.refusal() != 0 {
+	// It may be the one that we are opening: the answer that tells us is late.
+	if _, opening := s.active.(childOfferer); opening || s.refusal() != 0 {
 		s.respond(notify(message.TemporaryFailure))
 		return
 	}

@@ -215,7 +215,7 @@ func TestBadNetwork(t *testing.T) {
 }
 
 // checkIDs looks for a message ID that was used with two different contents.
-func checkIDs(t *testing.T, h *host) {
+func checkIDs(t testing.TB, h *host) {
 	t.Helper()
 	type key struct {
 		spii, spir message.SPI

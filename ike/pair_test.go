@@ -71,7 +71,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{t: t, now: epoch, delay: 10 * time.Millisecond, nat: map[netip.AddrPort]netip.AddrPort{}}
 	t.Cleanup(func() {
 		if t.Failed() && len(w.trace) > 0 {
-			t.Log("\n" + strings.Join(w.trace[max(0, len(w.trace)-60):], "\n"))
+			t.Log("\n" + strings.Join(w.trace[max(0, len(w.trace)-160):], "\n"))
 		}
 	})
 	return w

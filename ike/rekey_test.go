@@ -391,3 +391,145 @@ func TestRow46FreshMessageIDs(t *testing.T) {
 		}
 	}
 }
+
+// lose makes a host forget its children, as if it had never had them.
+func lose(h *host) {
+	h.poke(func(s *ikeSA) {
+		for len(s.children) > 0 {
+			s.removeChild(s.children[0], "lost")
+		}
+	})
+}
+
+// TestRekeyOddPeers: what a peer can do wrong. In the end there is one pair.
+func TestRekeyOddPeers(t *testing.T) {
+	for name, c := range map[string]struct {
+		act  func(t *testing.T, w *world, a, b *host)
+		want int
+	}{
+		"it has lost the child": {func(_ *testing.T, w *world, a, b *host) {
+			lose(b)
+			rekeyChild(a)
+		}, 1},
+		"it has lost the child, and notices first": {func(_ *testing.T, w *world, a, b *host) {
+			lose(b)
+			b.handle(Acquire{"rw", "net"})
+			w.run(time.Second)
+		}, 2}, // ours stays until it is old or used
+		"it deletes the new child in place of the old one": {func(t *testing.T, w *world, a, b *host) {
+			old := b.onlyChild().ID
+			v := newValve(w, a, b)
+			rekeyChild(a)
+			v.pass(a, 0)
+			v.pass(b, 0)
+			for id := range b.installed {
+				if id != old {
+					b.poke(func(s *ikeSA) {
+						s.enqueue(&deleteChildTask{spi: b.installed[id].SPIIn, child: b.e.children[id], superseded: true})
+					})
+				}
+			}
+			v.pass(b, 0)
+			v.open()
+		}, 0},
+		"it deletes the child before it answers": {func(t *testing.T, w *world, a, b *host) {
+			v := newValve(w, a, b)
+			rekeyChild(a)
+			v.pass(a, 0)
+			v.drop(b, 0)
+			for _, c := range engineOf(b).children {
+				if c.successor != nil {
+					b.handle(CloseChild{c.ID})
+				}
+			}
+			v.pass(b, 0)
+			v.open()
+		}, 0},
+		"its answer to the delete never comes": {func(t *testing.T, w *world, a, b *host) {
+			v := newValve(w, a, b)
+			rekeyChild(a)
+			v.pass(a, 0)
+			v.pass(b, 0)
+			v.pass(a, 0)
+			for range 4 {
+				v.drop(b, 0)
+				w.run(4 * time.Second)
+				v.pass(a, 0)
+			}
+			v.open()
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, gateway := pskPair(t)
+			w, a, b := up(t, client, gateway)
+			c.act(t, w, a, b)
+			w.run(2 * time.Minute)
+			if c.want < 2 {
+				agree(t, a, b, c.want)
+			}
+			w.run(2 * time.Hour)
+			agree(t, a, b, min(c.want, 1))
+		})
+	}
+}
+
+// TestRekeyCrossedByNoDelete: the peer's child of a collision that it lost is closed by us, if
+// it does not close it.
+func TestRekeyCrossedByNoDelete(t *testing.T) {
+	for range 8 {
+		client, gateway := pskPair(t)
+		w, a, b := up(t, client, gateway)
+		v := newValve(w, a, b)
+		rekeyChild(a)
+		rekeyChild(b)
+		for range 2 {
+			v.pass(a, 0)
+			v.pass(b, 0)
+		}
+		// Whoever lost asks to delete its child: that is never done, as far as the other knows.
+		b.poke(func(s *ikeSA) { s.queue = nil })
+		v.open()
+		w.run(2 * time.Hour)
+		agree(t, a, b, 1)
+	}
+}
+
+// TestRekeyPeerGone: an SA whose replacement is not answered ends as one whose peer is dead.
+func TestRekeyPeerGone(t *testing.T) {
+	for name, begin := range map[string]func(*host){"child": rekeyChild, "SA": rekeyIKE} {
+		t.Run(name, func(t *testing.T) {
+			client, gateway := pskPair(t)
+			w, a, b := up(t, client, gateway)
+			w.fate = func(*host, Send) int { return 0 }
+			begin(a)
+			w.run(5 * time.Minute)
+			if a.downCode() != CodePeerDead || b.downCode() != CodePeerDead {
+				t.Error("the peer is not dead")
+			}
+			empty(t, a, b)
+		})
+	}
+}
+
+// TestRow27RekeyUnestablished: what is not established is not replaced, by command or by the
+// peer, and does not become established by it.
+func TestRow27RekeyUnestablished(t *testing.T) {
+	client, gateway := pskPair(t)
+	w, a, b, auth := halfOpen(t, client, gateway)
+	sa, sb := engineOf(a), engineOf(b)
+	for _, h := range []*host{a, b} {
+		h.handle(Rekey{SA: engineOf(h).id()})
+		h.poke(func(s *ikeSA) { s.rekey(false) })
+	}
+	ps := []message.Payload{wireProposals(client.Proposals, []byte{1, 2, 3, 4, 5, 6, 7, 8}), &message.Nonce{Data: make([]byte, 32)}, &message.KE{Method: suite.KEX25519, Data: append([]byte{9}, make([]byte, 31)...)}}
+	b.deliver(a, craft(t, sa, message.CreateChildSA, 1, 0, ps...))
+	a.deliver(b, craft(t, sb, message.CreateChildSA, 0, 0, ps...))
+	if len(a.established())+len(b.established()) != 0 || len(a.e.sas) != 1 || len(b.e.sas) != 1 {
+		t.Error("something is established")
+	}
+	b.deliver(a, auth)
+	w.run(time.Second)
+	if len(b.established()) != 1 {
+		t.Error("the right IKE_AUTH was spoilt")
+	}
+}
