@@ -36,7 +36,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		Remote:           remoteOf(c),
 		RequestIPv4:      slices.Contains(c.Request, "ipv4"),
 		RequestIPv6:      slices.Contains(c.Request, "ipv6"),
-		Lease:            len(c.Pool) > 0,
+		Lease:            len(c.Pool) > 0 || c.Peer.Auth == "eap-radius" || c.Peer2.Auth == "eap-radius",
 		Liveness:         never(c.Liveness),
 		Keepalive:        never(c.Keepalive),
 		FragmentSize:     c.FragmentSize,

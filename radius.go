@@ -155,7 +155,7 @@ func (r *registry) grant(g *guest) {
 	}
 	g.session.name = l.session
 	if l.grant != nil {
-		g.grant, g.groups = l.grant, l.grant.Groups
+		g.grant, g.groups, g.addresses = l.grant, l.grant.Groups, l.grant.Addresses
 	}
 	r.forgetLogin(g.sa)
 }

@@ -50,7 +50,8 @@ type guest struct {
 	path       ike.Path
 	leases     []lease
 	groups     []string
-	grant      *aaa.Grant // of a RADIUS server; nil without
+	addresses  []netip.Addr // that belong to it
+	grant      *aaa.Grant   // of a RADIUS server; nil without
 	session    session
 }
 
@@ -70,9 +71,32 @@ func newRegistry(c *config.Config, log *zap.Logger) *registry {
 		for i, from := range p.Ranges {
 			ranges[i] = aaa.Range(from)
 		}
-		r.pools[name] = aaa.NewPool(name, ranges, max(0, time.Duration(p.Hold)), p.Gateway)
+		reserved := []netip.Addr{p.Gateway}
+		for _, u := range c.Users {
+			reserved = append(reserved, u.Address...)
+		}
+		r.pools[name] = aaa.NewPool(name, ranges, max(0, time.Duration(p.Hold)), reserved...)
 	}
 	return r
+}
+
+// user gives a guest what the file says of the user that it proved to be, by EAP or by a
+// certificate. A pre-shared key proves no name: whoever has it may claim any.
+func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
+	last := conn.Peer.Auth
+	if conn.Peer2.IsSet() {
+		last = conn.Peer2.Auth
+	}
+	name := q.EAPIdentity
+	if name == "" && last != "psk" {
+		name = q.Identity.Data
+		if q.Identity.Type == pki.IDDERASN1DN {
+			name = q.Identity.String()
+		}
+	}
+	if u := r.config.Users[name]; u != nil && name != "" {
+		g.groups, g.addresses = u.Groups, u.Address
+	}
 }
 
 // admit answers an engine that has authenticated a peer, and tells which other SAs must
@@ -81,11 +105,11 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := &guest{sa: q.SA, connection: q.Connection, identity: q.Identity, claimed: q.Claimed, path: q.Path}
-	if u := r.config.Users[q.EAPIdentity]; u != nil {
-		g.groups = u.Groups
-	}
-	r.grant(g)
 	conn := r.config.Connections[q.Connection]
+	r.grant(g)
+	if conn != nil && g.grant == nil {
+		r.user(conn, g, q)
+	}
 	if conn == nil {
 		r.in[q.SA] = g
 		return ike.Admission{}, nil
@@ -209,10 +233,7 @@ func (r *registry) leaseAll(conn *config.Connection, g *guest, q ike.Admit) erro
 
 // own gives a guest the address of a family that belongs to it.
 func (r *registry) own(g *guest, v4 bool) (bool, error) {
-	if g.grant == nil {
-		return false, nil
-	}
-	for _, addr := range g.grant.Addresses {
+	for _, addr := range g.addresses {
 		if addr.Is4() != v4 {
 			continue
 		}
@@ -233,10 +254,7 @@ func (r *registry) own(g *guest, v4 bool) (bool, error) {
 
 // fromPools gives a guest an address of a family from the first pool that has one.
 func (r *registry) fromPools(conn *config.Connection, g *guest, v4 bool, wanted []netip.Addr) error {
-	var named netip.Addr
-	if i := slices.IndexFunc(wanted, func(a netip.Addr) bool { return a.Is4() == v4 }); i >= 0 {
-		named = wanted[i]
-	}
+	named := r.again(g, v4, wanted)
 	var full error
 	for _, name := range conn.Pool {
 		pool := r.pools[name]
@@ -262,6 +280,22 @@ func (r *registry) rekeyed(before, after ike.SAID) {
 		delete(r.in, before)
 		r.in[after], g.sa = g, after
 	}
+}
+
+// again is the address of a family that a guest names and has already, on an SA of the same
+// device that it is about to leave; invalid if there is none.
+func (r *registry) again(g *guest, v4 bool, wanted []netip.Addr) netip.Addr {
+	for _, other := range r.in {
+		if other.identity != g.identity || other.claimed != g.claimed || other.connection != g.connection {
+			continue
+		}
+		for _, l := range other.leases {
+			if l.addr.Is4() == v4 && slices.Contains(wanted, l.addr) {
+				return l.addr
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 // release gives back what a guest had; it wants mu.

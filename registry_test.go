@@ -162,6 +162,47 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+const usersText = `
+[user.alice]
+password = "alice's password"
+groups = ["admins"]
+address = ["10.77.0.2", "fd99::2"]
+[user."carol.test"]
+groups = ["staff"]
+[connection.login]
+from = ["127.0.0.0/8"]
+pool = ["v4", "v6"]
+local = { auth = "psk", id = "gateway.test", secret = "` + testPSK + `" }
+peer = { auth = "eap-mschapv2" }
+child.lan.local = ["10.1.0.0/16"]
+`
+
+// TestUsers: a user's groups and address are for who proved to be the user, and for nobody
+// who only says so.
+func TestUsers(t *testing.T) {
+	r, _ := testRegistry(t, usersText)
+	q := admitOf(1, "alice", "phone", "192.0.2.1:4500")
+	if got, _ := r.admit(q); r.in[1].groups != nil || slices.Contains(got.Lease.Addresses, netip.MustParsePrefix("10.77.0.2/32")) {
+		t.Errorf("a pre-shared key made somebody alice: %+v", got)
+	}
+	q.SA, q.Connection, q.EAPIdentity = 2, "login", "alice"
+	want := []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32"), netip.MustParsePrefix("fd99::2/128")}
+	if got, _ := r.admit(q); !slices.Equal(r.in[2].groups, []string{"admins"}) || !slices.Equal(got.Lease.Addresses, want) {
+		t.Errorf("alice got %+v and is in %v", got, r.in[2].groups)
+	}
+	loggedIn(r, 3, &aaa.Grant{User: "alice"})
+	q.SA = 3
+	if got, _ := r.admit(q); r.in[3].groups != nil || slices.Contains(got.Lease.Addresses, want[0]) {
+		t.Errorf("RADIUS's alice is not ours: %+v", got)
+	}
+	r.config.Connections["login"].Peer.Auth = "cert"
+	q = admitOf(4, "carol.test", "carol.test", "192.0.2.4:4500")
+	q.Connection = "login"
+	if r.admit(q); !slices.Equal(r.in[4].groups, []string{"staff"}) {
+		t.Errorf("carol is in %v", r.in[4].groups)
+	}
+}
+
 // TestFramedAddress: what RADIUS gives is given, in a pool and outside, and to one identity
 // at a time.
 func TestFramedAddress(t *testing.T) {

@@ -232,10 +232,14 @@ type User struct {
 	// Name is the key of the table.
 	Name string `toml:"-"`
 	// Password stands in place, or in "file:PATH" or "env:NAME"; "0s" and "0x" before the
-	// value mean base64 and hex.
+	// value mean base64 and hex. A user who comes with a certificate needs none; its name
+	// is then what the certificate proves.
 	Password Secret `toml:"password"`
-	// Groups are those that the user is in, for groups in connections and children.
+	// Groups are those that the user is in, for groups in connections, children and pools.
 	Groups []string `toml:"groups"`
+	// Address are the virtual addresses that are the user's alone, at most one of each family.
+	// They need not be in a pool, but the connection must have one.
+	Address []netip.Addr `toml:"address"`
 }
 
 // PPK is a post-quantum pre-shared key.

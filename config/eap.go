@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -228,17 +230,37 @@ func (f *faults) users(c *Config) {
 	if needed != "" && len(c.Users) == 0 {
 		f.add(join("connection", needed), "takes user names and passwords, but there are no users", "add [user.NAME] with a password")
 	}
-	for name, u := range c.Users {
-		path := join("user", name)
+	whose := map[netip.Addr]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
+		path, u := join("user", name), c.Users[name]
 		if u == nil {
 			f.add(path, "the user is nil", "")
 			continue
 		}
 		u.Name = name
 		f.name(path, name)
-		if key := join(path, "password"); len(u.Password.Value) == 0 && !f.has(key) {
+		if key := join(path, "password"); len(u.Password.Value) == 0 && len(u.Groups) == 0 && len(u.Address) == 0 && !f.has(key) {
 			f.add(key, "is missing", `password = "file:PATH"`)
 		}
 		f.distinct(join(path, "groups"), len(u.Groups), func(i int) any { return u.Groups[i] })
+		for i, addr := range u.Address {
+			at := index(join(path, "address"), i)
+			other, taken := whose[addr]
+			switch {
+			case f.has(at):
+			case taken:
+				f.add(at, fmt.Sprintf("%v belongs to user %s", addr, other), "a packet to it can go to one peer only")
+			case i > 1 || i == 1 && addr.Is4() == u.Address[0].Is4():
+				f.add(at, "is a second one of its family", "a peer gets one IPv4 and one IPv6 address")
+			case addr.IsUnspecified() || addr.IsMulticast():
+				f.add(at, fmt.Sprintf("%v is no address of a host", addr), "")
+			}
+			whose[addr] = name
+			for _, p := range c.Pools {
+				if p != nil && p.Gateway == addr && !f.has(at) {
+					f.add(at, fmt.Sprintf("%v is the gateway's own in pool %s", addr, p.Name), "choose another one")
+				}
+			}
+		}
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -117,5 +118,25 @@ func TestEAPFaults(t *testing.T) {
 		if !errors.As(err, &all) || len(all) != 1 || all[0].Key != tt.key || !strings.Contains(all[0].Error(), tt.reason) {
 			t.Errorf("%s: %v\nwant %s: … %s", name, err, tt.key, tt.reason)
 		}
+	}
+}
+
+func TestUserAddresses(t *testing.T) {
+	const two = "[user.a]\naddress = [\"10.9.0.5\"]\n[user.b]\npassword = \"x\"\naddress = [%s]\n[pool.p]\naddresses = [\"10.9.0.0/24\"]\n"
+	for address, want := range map[string]string{
+		`"10.9.0.5"`:                "belongs to user a",
+		`"10.9.0.6", "10.9.0.7"`:    "a second one of its family",
+		`"0.0.0.0"`:                 "no address of a host",
+		`"10.9.0.1"`:                "the gateway's own in pool p",
+		`"fd00::1", "10.9.0.6"`:     "",
+		`"10.9.0.6", "2001:db8::1"`: "",
+	} {
+		_, err := Parse("x", []byte(fmt.Sprintf(two, address)), t.TempDir(), nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s gives %v, want %q", address, err, want)
+		}
+	}
+	if _, err := Parse("x", []byte("[user.a]\n"), t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "user.a.password: is missing") {
+		t.Errorf("a user with nothing: %v", err)
 	}
 }
