@@ -145,6 +145,9 @@ func (r *revocation) staple(ctx context.Context, c *pki.Credential) []byte {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	issuers := slices.Concat(c.Chain, r.roots)
+	if c.Root != nil {
+		issuers = append(issuers, c.Root)
+	}
 	i := slices.IndexFunc(issuers, func(ca *x509.Certificate) bool { return c.Cert.CheckSignatureFrom(ca) == nil })
 	if i < 0 {
 		return nil

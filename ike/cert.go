@@ -191,9 +191,19 @@ func (s *ikeSA) namesCA(cred *pki.Credential, roots []*x509.Certificate) bool {
 		return true // a bare key has no CA
 	}
 	chain := append([]*x509.Certificate{cred.Cert}, cred.Chain...)
-	named := func(ca *x509.Certificate) bool {
-		return slices.Contains(s.caHashes, pki.KeyHash(ca)) &&
-			slices.ContainsFunc(chain, func(x *x509.Certificate) bool { return bytes.Equal(x.RawIssuer, ca.RawSubject) })
+	cas := slices.Concat(cred.Chain, roots)
+	if cred.Root != nil {
+		cas = append(cas, cred.Root)
 	}
-	return slices.ContainsFunc(chain, named) || slices.ContainsFunc(roots, named)
+	return slices.ContainsFunc(cas, func(ca *x509.Certificate) bool {
+		return slices.Contains(s.caHashes, pki.KeyHash(ca)) &&
+			slices.ContainsFunc(chain, func(x *x509.Certificate) bool { return issued(ca, x) })
+	})
+}
+
+// issued tells whether a CA issued a certificate, by name and, as a new CA may have the name of
+// an old one, by the identifier of the key where both have it.
+func issued(ca, x *x509.Certificate) bool {
+	return bytes.Equal(x.RawIssuer, ca.RawSubject) &&
+		(len(x.AuthorityKeyId) == 0 || len(ca.SubjectKeyId) == 0 || bytes.Equal(x.AuthorityKeyId, ca.SubjectKeyId))
 }

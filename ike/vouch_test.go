@@ -154,6 +154,37 @@ func TestVouchTakesLong(t *testing.T) {
 	empty(t, a, b)
 }
 
+// TestCertReqChooses: of two certificates of ours the one goes out whose CA the peer named,
+// though the other CA has the same name, and though we ourselves trust neither.
+func TestCertReqChooses(t *testing.T) {
+	for _, trusted := range []bool{true, false} {
+		client, gateway := certPair(t, pki.ECDSAP256, pki.ECDSAP256)
+		namesake, err := pki.NewAuthority("Test CA", epoch.Add(-time.Hour), 24*time.Hour, pki.ECDSAP256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		issue := func(ca *pki.Authority, r pki.Request) *pki.Credential {
+			r.Now, r.Key = epoch.Add(-time.Minute), pki.ECDSAP256
+			c, err := ca.Issue(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		carol := pki.Request{Emails: []string{"carol@example.org"}, Purpose: pki.ClientAuth}
+		client.Local.Credentials = []*pki.Credential{issue(namesake, carol), issue(keys().ca, carol)}
+		if !trusted {
+			other, err := pki.NewAuthority("Other CA", epoch.Add(-time.Hour), 24*time.Hour, pki.ECDSAP256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gateway.Local.Credentials = []*pki.Credential{issue(other, pki.Request{DNSNames: []string{"gw.example.org"}, Purpose: pki.ServerAuth})}
+			client.Remote.Verifier.Roots = []*x509.Certificate{other.Cert}
+		}
+		up(t, client, gateway)
+	}
+}
+
 // rawPair is two sides that know each other's bare keys.
 func rawPair(t testing.TB, kind pki.KeyKind) (client, gateway *Connection) {
 	client, gateway = certPair(t, kind, kind)

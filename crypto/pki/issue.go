@@ -86,6 +86,7 @@ const (
 type Credential struct {
 	Cert  *x509.Certificate   // nil for a bare key
 	Chain []*x509.Certificate // intermediates, in the order to send; no root
+	Root  *x509.Certificate   // at their end, if it is at hand; it is not sent
 	Key   crypto.Signer       // nil if the certificate was issued for a foreign key
 }
 
@@ -227,7 +228,11 @@ func (a *Authority) Issue(req Request) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Credential{Cert: cert, Chain: a.chain(), Key: key}, nil
+	out := &Credential{Cert: cert, Chain: a.chain(), Key: key}
+	if selfIssued(a.Cert) {
+		out.Root = a.Cert
+	}
+	return out, nil
 }
 
 func (req Request) template() (*x509.Certificate, error) {

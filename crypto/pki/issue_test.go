@@ -50,7 +50,7 @@ func TestIssue(t *testing.T) {
 			t.Fatal(err)
 		}
 		back, err := NewCredential(certs, key)
-		if err != nil || !back.Cert.Equal(cred.Cert) || len(back.Chain) != 0 {
+		if err != nil || !back.Cert.Equal(cred.Cert) || len(back.Chain) != 0 || back.Root == nil || !back.Root.Equal(ca.Cert) {
 			t.Errorf("%s: %v %v", kind, back, err)
 		}
 		_, err = NewCredential(certs, mustKey(ECDSAP256))

@@ -181,7 +181,8 @@ func EncodePrivateKey(key crypto.Signer) ([]byte, error) {
 
 // NewCredential puts a key and the certificates of a file together. The leaf is the
 // one that fits the key, wherever it stands; the others, without those that are
-// self-issued, are the chain. The error is a *CertError.
+// self-issued, are the chain, of which one of those may be the root. The error is a
+// *CertError.
 func NewCredential(certs []*x509.Certificate, key crypto.Signer) (*Credential, error) {
 	if key == nil || len(certs) == 0 || slices.Contains(certs, nil) {
 		return nil, &CertError{Code: CodeMalformed, What: "credential is incomplete", Why: "it needs a certificate and its private key"}
@@ -199,6 +200,11 @@ func NewCredential(certs []*x509.Certificate, key crypto.Signer) (*Credential, e
 	for i, cert := range certs {
 		if i != leaf && !selfIssued(cert) {
 			out.Chain = append(out.Chain, cert)
+		}
+	}
+	for i, root := range certs {
+		if i != leaf && selfIssued(root) && slices.ContainsFunc(append(out.Chain, out.Cert), func(c *x509.Certificate) bool { return c.CheckSignatureFrom(root) == nil }) {
+			out.Root = root
 		}
 	}
 	return out, nil

@@ -12,11 +12,12 @@ import (
 // tried with each as initiator.
 type scenario struct {
 	name   string
-	six    bool   // IPv6 outside
-	nat    bool   // both behind a NAT
-	auth   string // "psk", or a kind of key
-	secret string // strongSwan's, where it is not Martlet's
-	ike    string // proposals
+	six    bool                       // IPv6 outside
+	nat    bool                       // both behind a NAT
+	auth   string                     // "psk", or a kind of key
+	proofs func(t *testing.T) *proofs // instead of auth
+	secret string                     // strongSwan's, where it is not Martlet's
+	ike    string                     // proposals
 	esp    string
 	swan   swanSettings
 	// Where these are empty, both sides have the same, or the networks inside of IPv4.
@@ -48,6 +49,7 @@ type pair struct {
 	m        *node
 	s        *swan
 	initiate bool // Martlet is the initiator
+	proof    *proofs
 	status   *martlet.Status
 }
 
@@ -79,7 +81,9 @@ func (p *pair) toml() string {
 		fmt.Fprintf(&b, "proposals = [%q]\n", sc.ike)
 	}
 	b.WriteString(sc.moreA + lines(p.initiate, sc.initiatorMoreA) + lines(!p.initiate, sc.responderMoreA))
-	if sc.auth == "psk" {
+	if p.proof != nil {
+		b.WriteString(p.proof.martlet)
+	} else if sc.auth == "psk" {
 		fmt.Fprintf(&b, "[connection.site.local]\nauth = \"psk\"\nid = %q\nsecret = %q\n", martletID, secret)
 		fmt.Fprintf(&b, "[connection.site.peer]\nauth = \"psk\"\nid = %q\n", swanID)
 	} else {
@@ -112,9 +116,14 @@ func (p *pair) swanctl() string {
 	if own == "" {
 		own = secret
 	}
-	auth, certs := "pubkey", "certs = swan.pem"
+	local := fmt.Sprintf("auth = pubkey\n id = %s\n certs = swan.pem", swanID)
+	demand := fmt.Sprintf("auth = pubkey\n id = %s", martletID)
+	secrets := fmt.Sprintf("ike-1 { secret = %q }", own)
 	if sc.auth == "psk" {
-		auth, certs = "psk", ""
+		local, demand = fmt.Sprintf("auth = psk\n id = %s", swanID), fmt.Sprintf("auth = psk\n id = %s", martletID)
+	}
+	if p.proof != nil {
+		local, demand, secrets = p.proof.swanLocal, p.proof.swanRemote, p.proof.swanSecrets
 	}
 	esp := sc.esp
 	if esp == "" {
@@ -125,20 +134,17 @@ connections { c { version = 2
 	remote_addrs = %s
 	proposals = %s
 	%s
-	local { auth = %s
-		id = %s
-		%s }
-	remote { auth = %s
-		id = %s }
+	local { %s }
+	remote { %s }
 	children { net { local_ts = %s
 		remote_ts = %s
 		esp_proposals = %s } } } }
-secrets { ike-1 { secret = "%s" } }
+secrets { %s }
 %s
 `, remote, ike, sc.moreB+lines(!p.initiate, sc.initiatorMoreB)+lines(p.initiate, sc.responderMoreB),
-		auth, swanID, certs, auth, martletID,
+		local, demand,
 		strings.Join(orElse(sc.localB, []string{netB4}), ","), strings.Join(orElse(sc.remoteB, []string{netA4}), ","),
-		esp, own, lines(p.initiate, sc.poolB)+sc.alsoB)
+		esp, secrets, lines(p.initiate, sc.poolB)+sc.alsoB)
 }
 
 // play makes the tunnel and checks everything.
@@ -149,11 +155,20 @@ func (sc scenario) play(t *testing.T, initiate bool) {
 	} else {
 		p.net = direct(t, sc.six)
 	}
+	if sc.proofs != nil {
+		p.proof = sc.proofs(t)
+		p.proof.serve(t, p.net)
+	}
 	leaks := tap(p.net.wire, p.net.wireName, outside)
 	p.m = newNode(p.net.a, "", p.toml())
 	kind := sc.auth
 	if kind == "psk" {
 		kind = ""
+	}
+	if p.proof != nil {
+		for name, data := range p.proof.swanFiles {
+			p.net.b.write(name, string(data))
+		}
 	}
 	p.s = startSwan(p.net.b, sc.swan, kind, p.swanctl())
 	if sc.fails != nil {

@@ -23,6 +23,7 @@ type swanSettings struct {
 	fragment int    // octets; 0 is charon's default
 	plugins  string // more of them
 	conf     string // of plug-ins
+	lines    string // more of the section charon
 }
 
 // startSwan starts charon with the certificates of a kind ("" for none) and a swanctl.conf.
@@ -37,6 +38,7 @@ charon {
 	load_modular = no
 	load = %s
 	%s
+	%s
 	retransmit_timeout = 1.0
 	retransmit_tries = 4
 	plugins {
@@ -50,7 +52,7 @@ charon {
 		enc = 1
 		flush_line = yes } }
 }
-`, swanPlugins+" "+settings.plugins, fragment, ns.dir, ns.dir, settings.conf, ns.dir))
+`, swanPlugins+" "+settings.plugins, fragment, settings.lines, ns.dir, ns.dir, settings.conf, ns.dir))
 	ns.write("swanctl.conf", swanctl)
 	ns.write("charon.log", "")
 	if kind != "" {
