@@ -291,6 +291,14 @@ var certificateScenarios = []scenario{
 	}},
 	{
 		name: "rsa-pss", swan: swanSettings{lines: "rsa_pss = yes"},
+		check: func(t *testing.T, p *pair) {
+			for _, who := range []string{"'" + swanID + "' (myself)", "'" + martletID + "'"} {
+				if want := "authentication of " + who + " with RSA_EMSA_PSS_SHA2_256"; !strings.Contains(p.s.log(), want) {
+					t.Errorf("strongSwan's log does not have %q", want)
+				}
+			}
+			p.traffic(t, inA4, inB4)
+		},
 		proofs: func(t *testing.T) *proofs {
 			b := newBureau(t, pki.RSA2048)
 			p := b.proofs("")
