@@ -23,6 +23,7 @@ import (
 //	GET  /v1/status             Status
 //	POST /v1/up    controlOrder connects, or opens a child; answers when it is up
 //	POST /v1/down  controlOrder deletes SAs; without a connection the program ends
+//	POST /v1/rekey controlOrder gives an IKE SA, or a child, fresh keys; answers when it has them
 //	POST /v1/redirect redirectOrder sends peers to another gateway; answers with how many
 //
 // Failures have a status of 4xx or 5xx and an Error as body.
@@ -175,6 +176,11 @@ func (n *Node) controlHandler(down func()) http.Handler {
 		n.Disconnect(order.Connection)
 		writeResult(w, nil)
 	})
+	mux.HandleFunc("POST /v1/rekey", func(w http.ResponseWriter, r *http.Request) {
+		if order, ok := readOrder(w, r); ok {
+			writeResult(w, n.Rekey(r.Context(), order.Connection, order.Child))
+		}
+	})
 	mux.HandleFunc("POST /v1/redirect", func(w http.ResponseWriter, r *http.Request) {
 		var order redirectOrder
 		if !readBody(w, r, &order) {
@@ -264,6 +270,11 @@ func (c *Control) Up(ctx context.Context, connection, child string) error {
 // Down closes a connection; an empty name ends the program.
 func (c *Control) Down(ctx context.Context, connection string) error {
 	return c.do(ctx, http.MethodPost, "/v1/down", controlOrder{Connection: connection}, &struct{}{})
+}
+
+// Rekey gives the IKE SA of a connection, or a child of it if one is named, fresh keys.
+func (c *Control) Rekey(ctx context.Context, connection, child string) error {
+	return c.do(ctx, http.MethodPost, "/v1/rekey", controlOrder{connection, child}, &struct{}{})
 }
 
 // Redirect sends the peers of a connection, or all, to another gateway, and returns how many

@@ -86,6 +86,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	f.auth(all, c, path, dir, now)
 	f.addresses(all, c, path)
 	f.redirect(c, path)
+	f.lifetimes(c.Rekey, c.Lifetime, path)
 	f.keep(c.Keep, join(path, "keep"))
 	if c.Keep == "" && len(c.Remote) > 0 {
 		c.Keep = KeepUp
@@ -158,6 +159,13 @@ func (f *faults) redirect(c *Connection, path string) {
 	}
 	if key = join(path, "redirect_in"); c.RedirectIn != "init" && c.RedirectIn != "auth" && !f.has(key) {
 		f.add(key, fmt.Sprintf("unknown word %q", c.RedirectIn), `"init" or "auth"`)
+	}
+}
+
+// lifetimes checks that an SA can be replaced before it ends.
+func (f *faults) lifetimes(rekey, lifetime Duration, path string) {
+	if key := join(path, "lifetime"); rekey > 0 && lifetime > 0 && lifetime < rekey+rekey/20 && !f.has(key) {
+		f.add(key, fmt.Sprintf("%v is over before the rekey after %v can be done", lifetime, rekey), fmt.Sprintf("leave it out for %v, or make rekey shorter", rekey+rekey/10))
 	}
 }
 
@@ -249,6 +257,7 @@ func (c *Connection) families() (ipv4, ipv6 bool) {
 func (f *faults) child(all *Config, c *Connection, child *Child, path string, role suite.Role, pq suite.PostQuantum) {
 	fillZero(reflect.ValueOf(child).Elem())
 	f.inRanges(reflect.ValueOf(child).Elem(), path)
+	f.lifetimes(child.Rekey, child.Lifetime, path)
 	f.keep(child.Keep, join(path, "keep"))
 	child.ESP = f.proposals(suite.ProtocolESP, child.Proposals, suite.DefaultESP(role, pq), join(path, "proposals"))
 

@@ -129,6 +129,13 @@ type Connection struct {
 	Liveness Duration `toml:"liveness" default:"30s"`
 	// Keepalive is the interval of NAT keepalives where there is a NAT; "0s" never.
 	Keepalive Duration `toml:"keepalive" default:"20s"`
+	// Rekey is the age at which we replace the IKE SA by one with fresh keys; "0s" leaves that
+	// to the peer. Who opened the connection does it up to a tenth earlier, the other side up
+	// to a twentieth later.
+	Rekey Duration `toml:"rekey" default:"4h"`
+	// Lifetime is the age at which the IKE SA ends, if nobody could replace it; "0s" never. The
+	// default is a tenth more than rekey.
+	Lifetime Duration `toml:"lifetime"`
 	// FragmentSize is the longest IKE datagram in octets; 0 is what fits a packet of
 	// 1280, -1 turns fragmentation off.
 	FragmentSize int `toml:"fragment_size" range:"-1,0,256..65507"`
@@ -269,6 +276,18 @@ type Child struct {
 	// Groups are those whose members may open the child as peers; the default is everybody
 	// who may come in.
 	Groups []string `toml:"groups"`
+	// Rekey is the age at which we replace the child SA, as that of the connection; "0s" leaves
+	// that to the peer. Children of Windows clients are never replaced by us: they end the
+	// connection then.
+	Rekey Duration `toml:"rekey" default:"1h"`
+	// Lifetime is the age at which the child SA ends, if nobody could replace it; "0s" never.
+	// The default is a tenth more than rekey.
+	Lifetime Duration `toml:"lifetime"`
+	// RekeyBytes is how many octets in one direction make us replace the child SA; 0 is what
+	// its cipher bears. At a tenth more it ends.
+	RekeyBytes uint64 `toml:"rekey_bytes"`
+	// RekeyPackets is how many packets do; 0 is half of the sequence numbers.
+	RekeyPackets uint64 `toml:"rekey_packets"`
 	// ReplayWindow in packets, 64 to 65536.
 	ReplayWindow int `toml:"replay_window" default:"4096" range:"64..65536"`
 	// Keep "up" opens the child with its connection, and again when it was lost while that

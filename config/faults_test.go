@@ -55,6 +55,8 @@ func TestFaults(t *testing.T) {
 		"ports collide":           {"[node]\nike_port = 4500\n", "node.ike_port", "as nat_port"},
 		"long socket path":        {"[node]\ncontrol = \"/" + strings.Repeat("x", 120) + "\"\n", "node.control", "a socket's may have 103"},
 		"duration":                {conn(`liveness = "soon"`), "connection.branch.liveness", "expected a duration"},
+		"life before rekey":       {conn("rekey = \"1h\"\nlifetime = \"50m\""), "connection.branch.lifetime", "leave it out for 1h6m0s"},
+		"child's life":            {child("lifetime = \"1h\""), "connection.branch.child.lan.lifetime", "is over before"},
 		"negative duration":       {conn(`liveness = "-3s"`), "connection.branch.liveness", "expected a duration"},
 		"post-quantum word":       {conn(`post_quantum = "yes"`), "connection.branch.post_quantum", "unknown word"},
 		"post-quantum or not":     {conn("post_quantum = \"require\"\nproposals = [\"default\", \"aes256-sha256-x25519\"]"), "connection.branch.proposals", "can do without ML-KEM"},
