@@ -47,6 +47,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		StrictSignatures: c.Strict,
 		EAPOnly:          c.EAPOnly,
 		IgnoreRedirects:  c.IgnoreRedirects,
+		Childless:        childlessOf(c.Childless),
 		RedirectLate:     c.RedirectIn == "auth",
 	}
 	if c.Redirect != "" {
@@ -98,6 +99,18 @@ func never(d config.Duration) time.Duration {
 		return -1
 	}
 	return time.Duration(d)
+}
+
+func childlessOf(word string) ike.Childless {
+	switch word {
+	case "prefer":
+		return ike.ChildlessPrefer
+	case "force":
+		return ike.ChildlessForce
+	case "never":
+		return ike.ChildlessNever
+	}
+	return ike.ChildlessAllow
 }
 
 func methodOf(name string) ike.AuthMethod {

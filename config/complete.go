@@ -87,6 +87,9 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	f.addresses(all, c, path)
 	f.redirect(c, path)
 	f.lifetimes(c.Rekey, c.Lifetime, path)
+	if key := join(path, "childless"); !slices.Contains([]string{"allow", "prefer", "force", "never"}, c.Childless) && !f.has(key) {
+		f.add(key, fmt.Sprintf("unknown word %q", c.Childless), `"allow", "prefer", "force" or "never"`)
+	}
 	f.keep(c.Keep, join(path, "keep"))
 	if c.Keep == "" && len(c.Remote) > 0 {
 		c.Keep = KeepUp

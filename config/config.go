@@ -144,6 +144,10 @@ type Connection struct {
 	NoMOBIKE bool `toml:"no_mobike"`
 	// Strict refuses SHA-1 in signatures of peers that announce nothing better.
 	Strict bool `toml:"strict"`
+	// Childless is about IKE SAs without a child, whose children come later, each with a key
+	// exchange of its own (RFC 6023): "allow" lets the peer open such, "prefer" opens such where
+	// the peer can, "force" no other, "never" refuses them.
+	Childless string `toml:"childless" default:"allow"`
 	// Redirect is another gateway, by name or address, to which peers that come to us are
 	// sent, those that can be (RFC 5685); others are served.
 	Redirect string `toml:"redirect"`

@@ -21,6 +21,10 @@ func firstChild(c *Connection) *ChildConfig {
 // firstChild takes the child of IKE_AUTH on the initiator. Without it an SA that we
 // opened is of no use.
 func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
+	if t.offer == nil {
+		t.withoutChild(s, ps)
+		return
+	}
 	a, err := t.childAnswer(s, ps)
 	if err != nil {
 		t.useless(s, err)
@@ -75,6 +79,13 @@ func (t *authTask) useless(s *ikeSA, err *Error) {
 // answerFirstChild makes and installs the child of IKE_AUTH on the responder and returns what
 // the answer says of it; up is called when the SA stands, to report it.
 func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up func()) {
+	var reply []message.Payload
+	if a.wantIPv4 || a.wantIPv6 {
+		reply = append(reply, configReply(s.lease))
+	}
+	if a.child == nil && a.refused == nil {
+		return reply, func() {}
+	}
 	answer, num, failed := (*childAnswer)(nil), uint8(0), a.refused
 	if failed == nil {
 		answer, num, failed = s.answerChild(a.child)
@@ -88,11 +99,8 @@ func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up fu
 	if failed != nil {
 		return []message.Payload{notify(failed.Notify)}, func() { s.childFailed("", failed) }
 	}
-	if a.wantIPv4 || a.wantIPv6 {
-		ps = append(ps, configReply(s.lease))
-	}
 	s.install(c, answer)
-	return append(ps, answer.payloads(num)...), func() { s.childUp(c, answer, 0) }
+	return append(reply, answer.payloads(num)...), func() { s.childUp(c, answer, 0) }
 }
 
 // openRest opens the other children that belong to the connection from the start.

@@ -29,6 +29,11 @@ func (t *authTask) start(s *ikeSA) {
 		s.close(err.What, err)
 		return
 	}
+	if s.conn.Childless == ChildlessForce && !s.supports(extChildless) {
+		err := errNotChildless(s)
+		s.close(err.What, err)
+		return
+	}
 	t.round = &s.conn.Local
 	t.prove(s)
 }
@@ -59,7 +64,9 @@ func (t *authTask) prove(s *ikeSA) {
 		}
 		t.behind = behind
 		if t.idr == nil {
-			t.offer = s.offerChild(cfg, false)
+			if !s.childless() {
+				t.offer = s.offerChild(cfg, false)
+			}
 			s.request(message.IKEAuth, t.payloads(s, auth)...)
 			return
 		}
@@ -115,7 +122,7 @@ func (t *authTask) proof(s *ikeSA, ps, auth []message.Payload, between ...messag
 	if t.round.Next != nil {
 		return append(ps, notify(message.AnotherAuthFollows))
 	}
-	return append(append(ps, t.behind...), s.crashToken()...)
+	return append(append(ps, t.behind...), s.e.crashToken(s.own(), s.initiator)...)
 }
 
 // isOnlySA tells whether there is no other SA of this connection, so that the peer may

@@ -61,7 +61,7 @@ func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 		ps = append(ps, s.announceMOBIKE()...)
 	}
 	if last {
-		ps = append(ps, s.crashToken()...)
+		ps = append(ps, s.e.crashToken(s.own(), s.initiator)...)
 	}
 	return ps
 }

@@ -40,7 +40,7 @@ func (s *ikeSA) authRequest(ps []message.Payload) {
 func (s *ikeSA) firstAuthRequest(ps []message.Payload) {
 	idi := message.FindID(ps, false)
 	auth, _ := message.Find[*message.Auth](ps)
-	child, ok := readChildRequest(ps, true)
+	child, ok := s.readFirstChild(ps)
 	if idi == nil || !ok {
 		s.badRequest(errMissing("IKE_AUTH without IDi, SA, TSi or TSr"))
 		return

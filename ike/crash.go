@@ -24,16 +24,13 @@ const (
 
 // makeCrashToken is our token for an SA. The role is in it: else somebody who sends a living
 // SA's SPIs with the roles swapped would be given its token.
-func (e *Engine) makeCrashToken(own, peer message.SPI, initiator bool) []byte {
+func (e *Engine) makeCrashToken(own message.SPI, initiator bool) []byte {
 	h := hmac.New(sha256.New, e.cfg.CrashSecret)
 	role := byte('r')
 	if initiator {
 		role = 'i'
 	}
-	b := append([]byte("crash"), role)
-	b = binary.BigEndian.AppendUint64(b, uint64(own))
-	b = binary.BigEndian.AppendUint64(b, uint64(peer))
-	h.Write(b)
+	h.Write(binary.BigEndian.AppendUint64([]byte{role}, uint64(own)))
 	return h.Sum(nil)[:crashTokenLen]
 }
 
@@ -41,13 +38,13 @@ func crashNotify(token []byte) *message.Notify {
 	return &message.Notify{Protocol: suite.ProtocolIKE, Notify: message.QuickCrashDetection, Data: token}
 }
 
-// crashToken is the notify with our token for this SA, nothing where we could not make it
+// crashToken is the notify with our token for an SA, nothing where we could not make it
 // again. It goes with what opens an SA: our last AUTH, and the rekeying of an IKE SA.
-func (s *ikeSA) crashToken() []message.Payload {
-	if len(s.e.cfg.CrashSecret) == 0 {
+func (e *Engine) crashToken(own message.SPI, initiator bool) []message.Payload {
+	if len(e.cfg.CrashSecret) == 0 {
 		return nil
 	}
-	return []message.Payload{crashNotify(s.e.makeCrashToken(s.own(), s.peer(), s.initiator))}
+	return []message.Payload{crashNotify(e.makeCrashToken(own, initiator))}
 }
 
 // takeCrashToken keeps the peer's token.
@@ -83,7 +80,7 @@ func (e *Engine) unknownSA(p Path, h message.Header, raw []byte) {
 		Header: message.Header{SPIi: h.SPIi, SPIr: h.SPIr, Exchange: h.Exchange, Flags: flags, MessageID: h.MessageID},
 		Payloads: []message.Payload{
 			notify(message.InvalidIKESPI),
-			crashNotify(e.makeCrashToken(own, peer, !h.FromInitiator())),
+			crashNotify(e.makeCrashToken(own, !h.FromInitiator())),
 		},
 	}
 	if b := answer.Append(nil); len(b) <= len(raw) && e.gate.mayAnswer(e.now) {

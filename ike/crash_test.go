@@ -74,7 +74,7 @@ func TestCrashToken(t *testing.T) {
 	w, a, b := crashPair(t)
 	token := engineOf(a).peerToken
 	want := append([]byte{0, 0, 0, 24, 1, 0, 0x40, 0x23}, token...)
-	if got := message.AppendPayloads(nil, engineOf(b).crashToken()); !bytes.Equal(got, want) || len(token) != 16 {
+	if got := message.AppendPayloads(nil, b.e.crashToken(engineOf(b).spir, false)); !bytes.Equal(got, want) || len(token) != 16 {
 		t.Errorf("%x, want %x", got, want)
 	}
 	if bytes.Equal(engineOf(b).peerToken, token) {
@@ -196,4 +196,27 @@ func TestInvalidSPI(t *testing.T) {
 		t.Errorf("%d checks", n)
 	}
 	agree(t, a, b, 1)
+}
+
+// TestCrashAfterRekey: the SA in place of another has tokens of its own.
+func TestCrashAfterRekey(t *testing.T) {
+	for _, who := range []string{"gateway", "client"} {
+		w, a, b := crashPair(t)
+		before := [][]byte{engineOf(a).peerToken, engineOf(b).peerToken}
+		a.handle(Rekey{SA: engineOf(a).id()})
+		w.run(time.Minute)
+		sa, sb := engineOf(a), engineOf(b)
+		if bytes.Equal(sa.peerToken, before[0]) || bytes.Equal(sb.peerToken, before[1]) {
+			t.Fatal("the old tokens")
+		}
+		dead, left := b, a
+		if who == "client" {
+			dead, left = a, b
+		}
+		dead.crash()
+		w.run(45 * time.Second)
+		if c := left.downCode(); c != CodePeerRestarted {
+			t.Errorf("%s: code %q", who, c)
+		}
+	}
 }

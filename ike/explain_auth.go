@@ -176,3 +176,11 @@ func errAuthIncomplete(eap bool) *Error {
 		Why: "IDr or AUTH is missing", Hint: "report it to whoever made the peer",
 	}
 }
+
+func errNotChildless(s *ikeSA) *Error {
+	return &Error{
+		Code: CodeRefused, What: fmt.Sprintf("%v opens no IKE SA without a child", s.path.Remote),
+		Why:  "it did not announce CHILDLESS_IKEV2_SUPPORTED (RFC 6023), which the configuration demands",
+		Hint: `set childless = "prefer"`,
+	}
+}

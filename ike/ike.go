@@ -95,6 +95,8 @@ type Connection struct {
 	// FragmentSize is the largest IKE datagram in octets of UDP payload, zero means
 	// 1232 on IPv6 and 1252 on IPv4 (packets of 1280); negative turns fragmentation off.
 	FragmentSize int
+	// Childless is whether the IKE SA is opened without a child.
+	Childless Childless
 	// IgnoreRedirects makes the initiator stay where it is, whatever the gateway says
 	// (RFC 5685 §3). Redirect is where the responder sends initiators that can be sent, in the
 	// answer to IKE_SA_INIT or, with RedirectLate, in that to IKE_AUTH.

@@ -291,6 +291,9 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 		&message.Nonce{Data: s.nr},
 	}
 	ps = append(ps, initExtras(s.spii, s.spir, s.serving.path, s.exts)...)
+	if s.conn.Childless != ChildlessNever {
+		ps = append(ps, notify(message.ChildlessIKEv2Supported))
+	}
 	ps = append(ps, certReqs(s.candidates)...)
 	if slices.ContainsFunc(s.candidates, func(c *Connection) bool { return c.Remote.Next != nil }) {
 		ps = append(ps, notify(message.MultipleAuthSupported))

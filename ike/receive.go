@@ -203,7 +203,7 @@ func (s *ikeSA) takeRequest(p Path, h message.Header, ps []message.Payload, err 
 			s.givenUp(ps)
 		case stateClosed:
 			s.respond()
-		case stateEstablished, stateDeleting:
+		case stateEstablished, stateDeleting, stateReplaced:
 			s.informationalRequest(ps)
 		}
 	}

@@ -152,7 +152,11 @@ func (s *ikeSA) moveTo(to message.GatewayID, then func(*Error)) {
 // replacedOne ends the SA in whose place this one came, now that this one has a child.
 func (s *ikeSA) replacedOne() {
 	old := s.replaces
-	if s.replaces = nil; old == nil || old.gone {
+	s.replaces = nil
+	for old != nil && old.successor != nil { // rekeyed meanwhile
+		old = old.successor
+	}
+	if old == nil || old.gone {
 		return
 	}
 	s.e.enter("redirected", old)
@@ -209,7 +213,7 @@ func (s *ikeSA) redirectAuth(a *authentication) bool {
 func (e *Engine) redirectPeers(ev RedirectPeers) {
 	e.all(func(s *ikeSA) {
 		switch {
-		case s.state != stateEstablished, s.initiator, !s.supports(extRedirect):
+		case s.state != stateEstablished, s.opener, !s.supports(extRedirect):
 		case ev.SA != 0 && s.id() != ev.SA, ev.Connection != "" && s.conn.Name != ev.Connection:
 		default:
 			e.enter("redirect", s)

@@ -45,7 +45,8 @@ func (t *rekeyTask) send(s *ikeSA, err *Error) {
 		return
 	}
 	ps := []message.Payload{wireProposals(t.proposals, binary.BigEndian.AppendUint64(nil, uint64(t.spi)))}
-	s.request(message.CreateChildSA, append(ps, t.exchange.payloads()...)...)
+	ps = append(ps, t.exchange.payloads()...)
+	s.request(message.CreateChildSA, append(ps, s.e.crashToken(t.spi, true)...)...)
 }
 
 // expired: where the peer has made its own SA in place of this one it lives, and has
@@ -93,6 +94,7 @@ func (t *rekeyTask) response(s *ikeSA, ps []message.Payload) {
 			t.broken(s, errInternal(failed.Error()))
 			return
 		}
+		made.takeCrashToken(ps)
 		s.settleIKE(t, made)
 	})
 }
@@ -147,7 +149,9 @@ func (s *ikeSA) rekeyIKERequest(sa *message.SA, ni []byte, ps []message.Payload)
 		answer := &message.SA{Proposals: []message.Proposal{{
 			Num: p.Num, SPI: binary.BigEndian.AppendUint64(nil, uint64(own)), Proposal: choice.Suite.Proposal(),
 		}}}
-		s.respond(append([]message.Payload{answer}, got.between()...)...)
+		made.takeCrashToken(ps)
+		reply := append([]message.Payload{answer}, got.between()...)
+		s.respond(append(reply, s.e.crashToken(own, false)...)...)
 		if t := s.replacing(); t != nil {
 			// RFC 7296 §2.8.2: which one stays is decided when our own is answered.
 			if old := t.rival; old != nil {
