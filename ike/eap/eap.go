@@ -66,8 +66,9 @@ func (t Type) String() string {
 		return "tlv"
 	case TypeExpanded:
 		return "expanded"
+	default:
+		return fmt.Sprintf("eap-%d", uint8(t))
 	}
-	return fmt.Sprintf("eap-%d", uint8(t))
 }
 
 // ParseType reads the word of a method, in any case, with or without "eap-" before it.

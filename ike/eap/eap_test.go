@@ -258,8 +258,8 @@ func TestOuterIdentity(t *testing.T) {
 
 func TestNotification(t *testing.T) {
 	p := alice()
-	st := p.Handle(appendPacket(nil, codeRequest, 7, TypeNotification, []byte("closed on\x07Sundays")))
-	if want := appendPacket(nil, codeResponse, 7, TypeNotification, nil); !bytes.Equal(st.Send, want) {
+	st := p.Handle(newPacket(codeRequest, 7, TypeNotification, []byte("closed on\x07Sundays")))
+	if want := newPacket(codeResponse, 7, TypeNotification, nil); !bytes.Equal(st.Send, want) {
 		t.Errorf("answered %x", st.Send)
 	}
 	st = p.Handle(resultPacket(codeFailure, 7))

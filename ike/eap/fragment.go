@@ -22,6 +22,7 @@ const (
 	maxMessage      = 64 << 10
 	defaultFragment = 1000
 	minFragment     = 64
+	maxFragment     = 60000
 )
 
 // fragment is what stands behind the type of a packet of TLS.

@@ -6,16 +6,16 @@ import (
 )
 
 func FuzzPacket(f *testing.F) {
-	f.Add(appendPacket(nil, codeRequest, 1, TypeIdentity, nil))
-	f.Add(appendPacket(nil, codeResponse, 1, TypeNak, []byte{26}))
-	f.Add(appendPacket(nil, codeRequest, 1, TypeExpanded, make([]byte, 7)))
+	f.Add(newPacket(codeRequest, 1, TypeIdentity, nil))
+	f.Add(newPacket(codeResponse, 1, TypeNak, []byte{26}))
+	f.Add(newPacket(codeRequest, 1, TypeExpanded, make([]byte, 7)))
 	f.Add(resultPacket(codeSuccess, 9))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := parsePacket(b)
 		if err == nil {
 			again := resultPacket(p.code, p.id)
 			if p.code == codeRequest || p.code == codeResponse {
-				again = appendPacket(nil, p.code, p.id, p.typ, p.data)
+				again = newPacket(p.code, p.id, p.typ, p.data)
 			}
 			if !bytes.Equal(again, b) {
 				t.Fatalf("%x parses and is written as %x", b, again)
@@ -64,18 +64,18 @@ func FuzzMSCHAPv2(f *testing.F) {
 			if n > 1 {
 				s.Handle(st.Send)
 				s.Account(accounts("alice"))
-				st = s.Handle(appendPacket(nil, codeResponse, s.id, TypeMSCHAPv2, b))
+				st = s.Handle(newPacket(codeResponse, s.id, TypeMSCHAPv2, b))
 				// It has proved itself already.
 				if good := err == nil && p.op == opSuccess; good != (st.Err == nil) {
 					t.Fatalf("%x: %v", b, st.Err)
 				}
 				continue
 			}
-			c.Handle(appendPacket(nil, codeRequest, 200, TypeMSCHAPv2, b))
+			c.Handle(newPacket(codeRequest, 200, TypeMSCHAPv2, b))
 			if st := c.Handle(resultPacket(codeSuccess, 200)); st.Err == nil {
 				t.Fatalf("success by %x", b)
 			}
-			st = s.Handle(appendPacket(nil, codeResponse, s.id, TypeMSCHAPv2, b))
+			st = s.Handle(newPacket(codeResponse, s.id, TypeMSCHAPv2, b))
 			if st.Lookup != "" {
 				st = s.Account(accounts("alice"))
 			}
@@ -142,14 +142,14 @@ func FuzzTLSPeer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, m := range []Type{TypeTLS, TypeTTLS, TypePEAP} {
 			p, s := a.peer(m, nil, 0), a.gateway(m, nil)
-			p.Handle(appendPacket(nil, codeRequest, 1, m, []byte{flagStart}))
-			p.Handle(appendPacket(nil, codeRequest, 2, m, b))
+			p.Handle(newPacket(codeRequest, 1, m, []byte{flagStart}))
+			p.Handle(newPacket(codeRequest, 2, m, b))
 			if st := p.Handle(resultPacket(codeSuccess, 2)); st.Err == nil {
 				t.Fatalf("success by %x", b)
 			}
 			s.Start()
-			s.Handle(appendPacket(nil, codeResponse, s.id, TypeIdentity, nil))
-			if st := s.Handle(appendPacket(nil, codeResponse, s.id, m, b)); st.Done && st.Err == nil {
+			s.Handle(newPacket(codeResponse, s.id, TypeIdentity, nil))
+			if st := s.Handle(newPacket(codeResponse, s.id, m, b)); st.Done && st.Err == nil {
 				t.Fatalf("success by %x", b)
 			}
 			p.Stop()

@@ -162,7 +162,7 @@ func TestBounded(t *testing.T) {
 			if i > maxRounds {
 				t.Fatalf("%s: no end", typ)
 			}
-			st = p.Handle(appendPacket(nil, codeRequest, byte(i), typ, []byte{byte(i >> 8), 1, 2}))
+			st = p.Handle(newPacket(codeRequest, byte(i), typ, []byte{byte(i >> 8), 1, 2}))
 		}
 		is(t, st.Err, CodeLimit)
 	}
@@ -179,7 +179,7 @@ func TestBounded(t *testing.T) {
 					if i > maxRounds {
 						t.Fatal("no end")
 					}
-					st = p.Handle(appendPacket(nil, codeRequest, byte(i), m, body))
+					st = p.Handle(newPacket(codeRequest, byte(i), m, body))
 				}
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
@@ -188,7 +188,7 @@ func TestBounded(t *testing.T) {
 					if i > maxRounds {
 						t.Fatal("no end")
 					}
-					st = s.Handle(appendPacket(nil, codeResponse, s.id, m, body))
+					st = s.Handle(newPacket(codeResponse, s.id, m, body))
 				}
 				runtime.ReadMemStats(&after)
 				if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
@@ -210,7 +210,7 @@ func TestBounded(t *testing.T) {
 		if i == 0 {
 			typ, body = TypeIdentity, nil
 		}
-		st = s.Handle(appendPacket(nil, codeResponse, s.id, typ, body))
+		st = s.Handle(newPacket(codeResponse, s.id, typ, body))
 	}
 }
 
@@ -269,7 +269,7 @@ func TestStop(t *testing.T) {
 // work was done.
 func TestWorkOutOfTurn(t *testing.T) {
 	a := newAuthority(t)
-	working := func() (*Server, Step) {
+	working := func() *Server {
 		p, s := a.peer(TypeTTLS, nil, 0), a.gateway(TypeTTLS, nil)
 		t.Cleanup(func() { p.Stop(); s.Stop() })
 		st := s.Handle(p.Handle(s.Start().Send).Send)
@@ -277,16 +277,16 @@ func TestWorkOutOfTurn(t *testing.T) {
 		if st.Work == nil {
 			t.Fatalf("%+v is no work", st)
 		}
-		return s, st
+		return s
 	}
-	s, _ := working()
+	s := working()
 	is(t, s.Handle(resultPacket(codeFailure, 1)).Err, CodeProtocol)
-	s, _ = working()
+	s = working()
 	is(t, s.Account(nil).Err, CodeProtocol)
-	s, _ = working()
+	s = working()
 	st := s.Resume()
 	for st.Send != nil && !st.Done {
-		st = s.Handle(appendPacket(nil, codeResponse, s.id, TypeTTLS, []byte{0}))
+		st = s.Handle(newPacket(codeResponse, s.id, TypeTTLS, []byte{0}))
 	}
 	is(t, st.Err, CodeTLS)
 	is(t, alice().Resume().Err, CodeProtocol)

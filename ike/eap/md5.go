@@ -19,14 +19,15 @@ func md5Hash(id byte, password suite.Secret, challenge []byte) []byte {
 	return h.Sum(nil)
 }
 
-// parseMD5 reads a challenge or response: a value with its length before it, then a name.
-func parseMD5(b []byte) (value, name []byte, err *Error) {
+// parseMD5 reads a challenge or response: a value with its length before it, then a name
+// that nobody needs.
+func parseMD5(b []byte) (value []byte, err *Error) {
 	s := cryptobyte.String(b)
 	var v cryptobyte.String
 	if !s.ReadUint8LengthPrefixed(&v) || len(v) == 0 {
-		return nil, nil, protocolError("an MD5 challenge or response without a value")
+		return nil, protocolError("an MD5 challenge or response without a value")
 	}
-	return v, s, nil
+	return v, nil
 }
 
 // md5Peer is the peer's end of MD5-Challenge.
@@ -40,7 +41,7 @@ func (m *md5Peer) handle(id byte, data []byte) turn {
 	if m.finished {
 		return outOfTurn(TypeMD5)
 	}
-	challenge, _, err := parseMD5(data)
+	challenge, err := parseMD5(data)
 	if err != nil {
 		return turn{err: err}
 	}
@@ -70,7 +71,7 @@ func (m *md5Server) handle(id byte, data []byte) turn {
 	if m.received != nil {
 		return outOfTurn(TypeMD5)
 	}
-	value, _, err := parseMD5(data)
+	value, err := parseMD5(data)
 	if err != nil {
 		return turn{err: err}
 	}

@@ -10,7 +10,8 @@ import (
 	"unicode/utf16"
 
 	"golang.org/x/crypto/cryptobyte"
-	"golang.org/x/crypto/md4" //nolint:staticcheck // RFC 2759 wants it
+	//lint:ignore SA1019 RFC 2759 §8.3 wants it
+	"golang.org/x/crypto/md4" //nolint:staticcheck // the same for another linter
 
 	"martlet/crypto/suite"
 )

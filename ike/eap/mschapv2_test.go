@@ -66,14 +66,14 @@ func TestMSCHAPv2WholeNameHashed(t *testing.T) {
 	s := NewServer(ServerConfig{})
 	t.Cleanup(s.Stop)
 	st := s.Start()
-	st = s.Handle(appendPacket(nil, codeResponse, st.Send[1], TypeIdentity, []byte(user)))
+	st = s.Handle(newPacket(codeResponse, st.Send[1], TypeIdentity, []byte(user)))
 	in, err := parseMSCHAP(st.Send[5:])
 	if err != nil {
 		t.Fatal(err)
 	}
 	own, hash := bytes.Repeat([]byte{7}, 16), ntHash(suite.Secret("wonderland"))
 	r := mschapResponse{peerChallenge: own, response: ntResponse(in.value, own, user, hash)}
-	st = s.Handle(appendPacket(nil, codeResponse, st.Send[1], TypeMSCHAPv2, appendMSCHAP(opResponse, in.id, r.value(), user)))
+	st = s.Handle(newPacket(codeResponse, st.Send[1], TypeMSCHAPv2, appendMSCHAP(opResponse, in.id, r.value(), user)))
 	if st.Lookup != user {
 		t.Fatalf("looked up %q", st.Lookup)
 	}

@@ -164,7 +164,7 @@ func TestNoExtendedMasterSecretPeer(t *testing.T) {
 	id := byte(0)
 	ask := func(body []byte) []byte {
 		id++
-		st := settle(t, p, p.Handle(appendPacket(nil, codeRequest, id, TypeTTLS, body)), nil, nil)
+		st := settle(t, p, p.Handle(newPacket(codeRequest, id, TypeTTLS, body)), nil, nil)
 		if st.Err != nil {
 			t.Fatal(describe(st.Err))
 		}
@@ -212,7 +212,7 @@ func TestNoExtendedMasterSecretServer(t *testing.T) {
 	b := newBareTLS(t)
 	s.Start()
 	answer := func(body []byte) []byte {
-		st := settle(t, s, s.Handle(appendPacket(nil, codeResponse, s.id, TypeTTLS, body)), accounts, new([]string))
+		st := settle(t, s, s.Handle(newPacket(codeResponse, s.id, TypeTTLS, body)), accounts, new([]string))
 		if st.Err != nil {
 			t.Fatal(describe(st.Err))
 		}

@@ -60,9 +60,12 @@ func parsePacket(b []byte) (packet, *Error) {
 	return p, nil
 }
 
-// appendPacket encodes a packet with a type.
-func appendPacket(b []byte, c code, id byte, typ Type, data []byte) []byte {
-	b = append(b, byte(c), id)
+// maxData is what fits behind the type of a packet, in octets, with something to spare.
+const maxData = 65000
+
+// newPacket encodes a packet with a type; data are at most maxData octets.
+func newPacket(c code, id byte, typ Type, data []byte) []byte {
+	b := append(make([]byte, 0, headerLen+1+len(data)), byte(c), id)
 	b = binary.BigEndian.AppendUint16(b, uint16(headerLen+1+len(data)))
 	b = append(b, byte(typ))
 	return append(b, data...)

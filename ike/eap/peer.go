@@ -81,8 +81,9 @@ func (p *Peer) able(t Type) bool {
 		return p.config.Credential != nil && p.config.Credential.Key != nil
 	case TypeTTLS, TypePEAP:
 		return slices.ContainsFunc(p.config.Inner, func(inner Type) bool { return p.ableInside(t, inner) })
+	default:
+		return false
 	}
-	return false
 }
 
 // Handle takes a request, EAP-Success or EAP-Failure. The packet is not kept.
@@ -125,7 +126,13 @@ func (p *Peer) Handle(raw []byte) Step {
 		return p.send(TypeNotification, nil)
 	case TypeNak:
 		return p.fail(protocolError("a request of type nak"))
+	default:
+		return p.ask(in)
 	}
+}
+
+// ask takes a request of a method.
+func (p *Peer) ask(in packet) Step {
 	if p.method == nil {
 		if p.method = p.newMethod(in.typ); p.method == nil {
 			return p.nak()
@@ -156,8 +163,9 @@ func (p *Peer) newMethod(t Type) method {
 		return newTLSMethod(t, true, c.FragmentSize, p.ttlsPeer)
 	case TypePEAP:
 		return newTLSMethod(t, true, c.FragmentSize, p.peapPeer)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // nak answers a request of a method that we do not want with those that we do
@@ -175,7 +183,10 @@ func (p *Peer) nak() Step {
 }
 
 func (p *Peer) send(t Type, data []byte) Step {
-	p.lastOut = appendPacket(nil, codeResponse, p.id, t, data)
+	if len(data) > maxData {
+		return p.fail(protocolError("what we have to say does not fit into a packet"))
+	}
+	p.lastOut = newPacket(codeResponse, p.id, t, data)
 	return Step{Send: bytes.Clone(p.lastOut)}
 }
 

@@ -111,10 +111,10 @@ func TestRow05ShortAndLyingEAP(t *testing.T) {
 	// An expanded type, of a vendor whose data are empty or missing.
 	for n := range 12 {
 		p := alice()
-		st := p.Handle(appendPacket(nil, codeRequest, 1, TypeExpanded, make([]byte, n)))
+		st := p.Handle(newPacket(codeRequest, 1, TypeExpanded, make([]byte, n)))
 		if n < 7 {
 			is(t, st.Err, CodeProtocol)
-		} else if want := appendPacket(nil, codeResponse, 1, TypeNak, []byte{byte(TypeMSCHAPv2)}); !bytes.Equal(st.Send, want) {
+		} else if want := newPacket(codeResponse, 1, TypeNak, []byte{byte(TypeMSCHAPv2)}); !bytes.Equal(st.Send, want) {
 			t.Errorf("answered %x", st.Send)
 		}
 	}
@@ -216,7 +216,7 @@ func TestRow29OpcodesInEveryState(t *testing.T) {
 					tail = next[6:]
 				}
 				body := bodies(op, next[1], tail)[which]
-				packet := appendPacket(nil, c, next[1], TypeMSCHAPv2, body)
+				packet := newPacket(c, next[1], TypeMSCHAPv2, body)
 				if bytes.Equal(packet, next) {
 					return
 				}
@@ -280,14 +280,14 @@ func TestRow30MSCHAPLengths(t *testing.T) {
 				p, s := alice(), NewServer(ServerConfig{})
 				st := s.Handle(p.Handle(s.Start().Send).Send)
 				p.Handle(st.Send)
-				st = p.Handle(appendPacket(nil, codeRequest, 77, TypeMSCHAPv2, body))
+				st = p.Handle(newPacket(codeRequest, 77, TypeMSCHAPv2, body))
 				well := n == len(whole) && length == n || n == 1
 				if well && (text != "" || n == 1) {
-					if want := appendPacket(nil, codeResponse, 77, TypeMSCHAPv2, []byte{byte(opFailure)}); !bytes.Equal(st.Send, want) {
+					if want := newPacket(codeResponse, 77, TypeMSCHAPv2, []byte{byte(opFailure)}); !bytes.Equal(st.Send, want) {
 						t.Fatalf("%q: %+v", body, st)
 					}
 					// The way out is shut: no second try, whatever the server offers.
-					st = p.Handle(appendPacket(nil, codeRequest, 78, TypeMSCHAPv2, appendMSCHAP(opChallenge, 2, make([]byte, 16), "x")))
+					st = p.Handle(newPacket(codeRequest, 78, TypeMSCHAPv2, appendMSCHAP(opChallenge, 2, make([]byte, 16), "x")))
 					is(t, st.Err, CodeProtocol)
 				} else if st.Err == nil && st.Send == nil {
 					t.Fatalf("%q: %+v", body, st)
@@ -323,7 +323,7 @@ func TestRow30FailureIsExplained(t *testing.T) {
 	} {
 		p, s := alice(), NewServer(ServerConfig{})
 		p.Handle(s.Handle(p.Handle(s.Start().Send).Send).Send)
-		p.Handle(appendPacket(nil, codeRequest, 9, TypeMSCHAPv2, appendMSCHAP(opFailure, 9, nil, text)))
+		p.Handle(newPacket(codeRequest, 9, TypeMSCHAPv2, appendMSCHAP(opFailure, 9, nil, text)))
 		st := p.Handle(resultPacket(codeFailure, 9))
 		is(t, st.Err, want)
 		if e, ok := st.Err.(*Error); !ok || !e.Remote || bytes.ContainsRune([]byte(e.Error()), 0x1b) {

@@ -80,8 +80,9 @@ func (s *Server) able(t Type) bool {
 		return true
 	case TypeTLS, TypeTTLS, TypePEAP:
 		return len(s.config.Credentials) > 0
+	default:
+		return false
 	}
-	return false
 }
 
 // Start gives the first request.
@@ -168,8 +169,9 @@ func (s *Server) newMethod(t Type) serverMethod {
 		return newTLSMethod(t, false, c.FragmentSize, s.ttlsServer)
 	case TypePEAP:
 		return newTLSMethod(t, false, c.FragmentSize, s.peapServer)
+	default: // able lets no other through
+		return &mschapServer{rand: c.Rand}
 	}
-	return &mschapServer{rand: c.Rand}
 }
 
 // another takes the peer's list of methods and starts the first of them that was not yet
@@ -195,9 +197,12 @@ func (s *Server) another(list []byte) Step {
 }
 
 func (s *Server) send(data []byte) Step {
+	if len(data) > maxData {
+		return s.fail(protocolError("what we have to say does not fit into a packet"))
+	}
 	s.id = s.nextID
 	s.nextID++
-	s.request = appendPacket(nil, codeRequest, s.id, s.typ, data)
+	s.request = newPacket(codeRequest, s.id, s.typ, data)
 	return Step{Send: bytes.Clone(s.request)}
 }
 

@@ -22,7 +22,7 @@ type tlsMethod struct {
 }
 
 func newTLSMethod(t Type, client bool, size int, script func(*tlsMethod) error) *tlsMethod {
-	m := &tlsMethod{typ: t, frag: fragments{size: max(cmp.Or(size, defaultFragment), minFragment)}}
+	m := &tlsMethod{typ: t, frag: fragments{size: min(max(cmp.Or(size, defaultFragment), minFragment), maxFragment)}}
 	m.c = newChannel(client, func(*channel) error { return script(m) })
 	return m
 }

@@ -51,5 +51,5 @@ func parseTLVs(b []byte) (result uint16, err *Error) {
 // resultTLV is the packet that tells or acknowledges a result.
 func resultTLV(c code, id byte, result uint16) []byte {
 	tlv := binary.BigEndian.AppendUint32(nil, (tlvMandatory|tlvResult)<<16|2)
-	return appendPacket(nil, c, id, TypeTLV, binary.BigEndian.AppendUint16(tlv, result))
+	return newPacket(c, id, TypeTLV, binary.BigEndian.AppendUint16(tlv, result))
 }

@@ -28,8 +28,9 @@ func (p *Peer) ttlsPeer(m *tlsMethod) error {
 		return c.write(appendAVP(b, avpUserPassword, 0, password))
 	case TypePlainMSCHAPv2:
 		return p.ttlsMSCHAP(c)
+	default:
+		return p.ttlsEAP(c)
 	}
-	return p.ttlsEAP(c)
 }
 
 // ttlsMSCHAP is MSCHAPv2 without EAP (RFC 5281 §11.2.4).
