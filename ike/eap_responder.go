@@ -81,6 +81,18 @@ func (a *authentication) userName(name string) string {
 	return name
 }
 
+// eapReason is why a peer that leaves has failed, as far as our server knows.
+func (s *ikeSA) eapReason() error {
+	if s.eap == nil {
+		return nil
+	}
+	server, ok := s.eap.end.(*eap.Server)
+	if !ok {
+		return nil
+	}
+	return server.Reason()
+}
+
 // refuseEAP answers EAP-Failure. No error notify is beside it: clients would show that
 // instead.
 func (s *ikeSA) refuseEAP(a *authentication, failure []byte, err *Error) {

@@ -53,12 +53,20 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 func (s *ikeSA) givenUp(ps []message.Payload) {
 	s.respond()
 	if n := message.FindError(ps); n != nil && fatalNotify(n.Notify) {
-		s.linger("the peer gave up", errPeerGaveUp(s, n))
+		err := errPeerGaveUp(s, n)
+		if why := s.eapReason(); why != nil {
+			err = errEAP(s, why)
+		}
+		s.linger("the peer gave up", err)
 		return
 	}
 	for _, p := range ps {
 		if d, ok := p.(*message.Delete); ok && d.Protocol == suite.ProtocolIKE {
-			s.linger("the peer gave up", s.errDeleted())
+			var err *Error
+			if why := s.eapReason(); why != nil {
+				err = errEAP(s, why)
+			}
+			s.linger("the peer gave up", err)
 			return
 		}
 	}

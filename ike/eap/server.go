@@ -317,6 +317,18 @@ func (s *Server) Certificate() *x509.Certificate {
 	return s.method.certificate()
 }
 
+// Reason is what is known of why the peer cannot succeed any more, while it has not been
+// told all: some leave instead of answering the refusal of their password. Else nil.
+func (s *Server) Reason() error {
+	if s.end != nil || s.method == nil {
+		return nil
+	}
+	if why := s.method.failure(); why != nil {
+		return why
+	}
+	return nil
+}
+
 // Warnings are for the log: what went on and should be mended.
 func (s *Server) Warnings() []string {
 	if s.method == nil {
