@@ -90,10 +90,27 @@ func (w *world) disagreement() string {
 			return fmt.Sprintf("%s reported %d SAs up and lists %d", n.name, len(n.up), len(n.established()))
 		}
 	}
+	if s := w.a.twice() + w.b.twice(); s != "" {
+		return s
+	}
 	if s := w.a.deaf() + w.b.deaf(); s != "" {
 		return s
 	}
 	return w.traffic()
+}
+
+// twice tells of a child that an SA has more than once, or "".
+func (n *node) twice() string {
+	for _, s := range n.engine.Statuses() {
+		names := map[string]bool{}
+		for _, c := range s.Children {
+			if names[c.Name] {
+				return fmt.Sprintf("%s has child %s twice", n.name, c.Name)
+			}
+			names[c.Name] = true
+		}
+	}
+	return ""
 }
 
 // view lists a side's SAs in words that are the same on both sides.

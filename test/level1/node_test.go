@@ -219,7 +219,7 @@ func (n *node) install(c *ike.Child) {
 	n.spis[c.SPIIn] = true
 	own := *c
 	n.children[c.ID] = &own
-	n.esp[c.ID] = &sequence{}
+	n.esp[c.ID] = &sequence{heard: n.w.net.Now()} // the first packet takes its time
 	n.w.secret(c.In.Encr, c.In.Integ, c.Out.Encr, c.Out.Integ)
 }
 
@@ -342,6 +342,24 @@ func (n *node) initiate(to *node) {
 		}
 	}
 	n.handle(ike.Initiate{Connection: connection, Path: path(0), Encap: path(1)})
+}
+
+// rekey replaces the newest IKE SA by command.
+func (n *node) rekey() {
+	if up := n.established(); len(up) > 0 {
+		sa := up[len(up)-1].SA
+		n.w.note(n.name, "rekey %x", sa)
+		n.handle(ike.Rekey{SA: sa})
+	}
+}
+
+// rekeyChild replaces the newest child by command.
+func (n *node) rekeyChild() {
+	if ids := n.installed(); len(ids) > 0 {
+		id := slices.Max(ids)
+		n.w.note(n.name, "rekey child %d", id)
+		n.handle(ike.Rekey{Child: id})
+	}
 }
 
 func (n *node) established() []ike.Status {

@@ -38,7 +38,10 @@ type scenario struct {
 	fragment    int
 	lease       bool
 	bothStart   bool
-	forge       float64 // share of datagrams that come once more, damaged or late
+	forge       float64       // share of datagrams that come once more, damaged or late
+	espGateway  string        // other groups for children than the client's; empty: the same
+	rekey       time.Duration // lifetime of IKE SAs; 0: longer than the run
+	rekeyChild  time.Duration
 	liveness    time.Duration
 	noMOBIKE    [2]bool // on the client, on the gateway
 	commands    []command
@@ -66,6 +69,18 @@ func newScenario(r *rand.Rand) scenario {
 		liveness:    time.Duration(10+r.IntN(20)) * time.Second,
 		terminateBy: r.IntN(3),
 		esp:         pick("aes128gcm16", "aes256gcm16-noesn", "chacha20poly1305", "aes256-sha256", "aes128ctr-sha384"),
+	}
+	switch {
+	case oneIn(4): // perfect forward secrecy, with the wrong guess here or there
+		sc.esp, sc.espGateway = "aes128gcm16-ecp256-x25519", pick("aes128gcm16-x25519", "aes128gcm16-x25519-ecp256", "aes128gcm16")
+	case oneIn(4):
+		sc.esp += "-x25519"
+	}
+	if oneIn(3) {
+		sc.rekey = time.Duration(10+r.IntN(30)) * time.Second
+	}
+	if oneIn(3) {
+		sc.rekeyChild = time.Duration(5+r.IntN(15)) * time.Second
 	}
 	switch {
 	case oneIn(50):
@@ -100,11 +115,12 @@ func newScenario(r *rand.Rand) scenario {
 		}
 	}
 	sc.noMOBIKE = [2]bool{oneIn(4), oneIn(4)}
-	for range r.IntN(8) {
+	for range r.IntN(10) {
 		c := command{
 			at:   time.Duration(r.Int64N(int64(chaos))),
 			node: r.IntN(2),
-			what: pick("acquire", "acquire", "acquire", "close child", "close child", "unknown SPI", "terminate", "initiate", "crash", "blackout", "rebind", "move", "move"),
+			what: pick("acquire", "acquire", "acquire", "close child", "close child", "unknown SPI", "terminate", "initiate", "crash", "blackout", "rebind", "move", "move",
+				"rekey", "rekey", "rekey child", "rekey child", "rekey child", "aged", "both rekey", "both rekey child"),
 		}
 		sc.commands = append(sc.commands, c)
 	}
@@ -167,6 +183,9 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		return []message.Selector{message.SelectorOf(netip.MustParsePrefix(s))}
 	}
 	esp := proposals(suite.ProtocolESP, sc.esp)
+	if gateway && sc.espGateway != "" {
+		esp = proposals(suite.ProtocolESP, sc.espGateway)
+	}
 	first := &ike.ChildConfig{Name: childFirst, Proposals: esp, Local: net("10.1.0.0/16"), Remote: net("10.2.0.0/16")}
 	extra := &ike.ChildConfig{Name: childExtra, Proposals: esp, Local: net("fd01::/64"), Remote: net("fd02::/64"), OnRequest: true}
 	c := &ike.Connection{
@@ -177,7 +196,11 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		Children:     []*ike.ChildConfig{first, extra},
 		Liveness:     sc.liveness,
 		FragmentSize: sc.fragment,
+		Rekey:        sc.rekey,
 		NoMOBIKE:     sc.noMOBIKE[0],
+	}
+	for _, child := range c.Children {
+		child.Rekey = sc.rekeyChild
 	}
 	if sc.lease {
 		first.Local, first.LocalDynamic = nil, true

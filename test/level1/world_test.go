@@ -201,6 +201,22 @@ func (w *world) command(c command) {
 			w.note(n.name, "close child %d", id)
 			n.handle(ike.CloseChild{Child: id})
 		}
+	case "rekey":
+		n.rekey()
+	case "both rekey":
+		n.rekey()
+		other.rekey()
+	case "rekey child":
+		n.rekeyChild()
+	case "both rekey child":
+		n.rekeyChild()
+		other.rekeyChild()
+	case "aged":
+		if ids := n.installed(); len(ids) > 0 {
+			id, hard := ids[w.rng.IntN(len(ids))], w.rng.IntN(4) == 0
+			w.note(n.name, "child %d aged, hard %v", id, hard)
+			n.handle(ike.ChildAged{Child: id, Hard: hard})
+		}
 	case "unknown SPI":
 		n.handle(ike.UnknownSPI{Path: ike.Path{Local: netip.AddrPortFrom(n.host.Addr(), n.ports[1]), Remote: netip.AddrPortFrom(w.publicAddr(other), other.ports[1]), Encap: true}, SPI: w.rng.Uint32()})
 	case "terminate":
