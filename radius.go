@@ -13,7 +13,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"martlet/crypto/suite"
 	"martlet/ike"
 	"martlet/ike/aaa"
 )
@@ -111,7 +110,7 @@ func (r *registry) relay(l *login, packet []byte) ike.Relayed {
 	if err != nil {
 		return ike.Relayed{Err: err}
 	}
-	out := ike.Relayed{Packet: got.EAP, Accept: got.Grant != nil, MSK: suite.Secret(got.MSK)}
+	out := ike.Relayed{Packet: got.EAP, Accept: got.Grant != nil, MSK: got.MSK}
 	if got.Grant != nil {
 		out.Identity = got.Grant.User
 		r.mu.Lock()

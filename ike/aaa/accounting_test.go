@@ -14,10 +14,10 @@ import (
 	"layeh.com/radius/rfc6911"
 )
 
-func record(kind RecordKind, session string) Record {
+func record(kind RecordKind) Record {
 	return Record{
 		Kind: kind, At: time.Now(), User: "alice", Class: [][]byte{[]byte("admins")},
-		Caller:    Caller{Session: session, Connection: "clients", Peer: netip.MustParseAddr("2001:db8::7"), Local: netip.MustParseAddr("2001:db8::1")},
+		Caller:    Caller{Session: "s1", Connection: "clients", Peer: netip.MustParseAddr("2001:db8::7"), Local: netip.MustParseAddr("2001:db8::1")},
 		Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.7"), netip.MustParseAddr("fd00::7")},
 		Time:      90 * time.Second,
 		Usage:     Usage{InPackets: 3, InOctets: 5<<32 | 7, OutPackets: 4, OutOctets: 9},
@@ -42,7 +42,7 @@ func TestAccounting(t *testing.T) {
 		f := accountable(t, 0)
 		r := client(t, f)
 		for _, kind := range []RecordKind{RecordOn, RecordStart, RecordInterim, RecordStop} {
-			r.Account(record(kind, "s1"))
+			r.Account(record(kind))
 		}
 		r.Close(t.Context())
 		seen := f.seen()
@@ -95,7 +95,7 @@ func TestAccountingIsTriedAgain(t *testing.T) {
 		const lost = 10
 		f := accountable(t, lost)
 		r := client(t, f)
-		r.Account(record(RecordStop, "s1"))
+		r.Account(record(RecordStop))
 		r.Close(t.Context())
 		seen := f.seen()
 		if len(seen) != lost+1 {
@@ -115,8 +115,8 @@ func TestAccountingNeverBlocks(t *testing.T) {
 		r := client(t, f)
 		began := time.Now()
 		for range 5 * queuedRecords {
-			r.Account(record(RecordStart, "s1"))
-			r.Account(record(RecordInterim, "s1"))
+			r.Account(record(RecordStart))
+			r.Account(record(RecordInterim))
 		}
 		if took := time.Since(began); took > 0 {
 			t.Errorf("queueing took %v", took)
@@ -130,6 +130,6 @@ func TestAccountingNeverBlocks(t *testing.T) {
 		if took := time.Since(began); took > 4*time.Second {
 			t.Errorf("closing took %v", took)
 		}
-		r.Account(record(RecordStop, "s1")) // after the end: no panic
+		r.Account(record(RecordStop)) // after the end: no panic
 	})
 }

@@ -37,7 +37,7 @@ func sessionKey(p *radius.Packet, nonce [16]byte) suite.Secret {
 }
 
 func oneKey(p *radius.Packet, t byte, nonce [16]byte) []byte {
-	values := vendor(p, microsoft, t)
+	values := microsofts(p, t)
 	if len(values) != 1 {
 		return nil
 	}

@@ -205,13 +205,13 @@ func addNumber(p *radius.Packet, t radius.Type, n uint32) {
 	p.Add(t, binary.BigEndian.AppendUint32(nil, n))
 }
 
-// vendor returns the values of a vendor's attributes of a type (RFC 2865 §5.26). An
+// microsofts returns the values of Microsoft's attributes of a type (RFC 2865 §5.26). An
 // element that is shorter than its own header, or longer than what is left, ends its
 // attribute.
-func vendor(p *radius.Packet, id uint32, t byte) [][]byte {
+func microsofts(p *radius.Packet, t byte) [][]byte {
 	var out [][]byte
 	for _, a := range all(p, rfc2865.VendorSpecific_Type) {
-		if len(a) < 4 || binary.BigEndian.Uint32(a) != id {
+		if len(a) < 4 || binary.BigEndian.Uint32(a) != microsoft {
 			continue
 		}
 		for rest := a[4:]; len(rest) >= 2; {

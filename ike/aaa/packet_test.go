@@ -23,7 +23,7 @@ func TestRow54Radius(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			for _, v := range vendor(p, microsoft, msMPPESendKey) {
+			for _, v := range microsofts(p, msMPPESendKey) {
 				if len(v) > 4 {
 					t.Fatalf("lengths %d and %d: an element of %d octets", outer, inner, len(v))
 				}
@@ -48,7 +48,7 @@ func TestVendorElements(t *testing.T) {
 	} {
 		p.Add(rfc2865.VendorSpecific_Type, a)
 	}
-	if got := string(bytes.Join(vendor(p, microsoft, 16), []byte("|"))); got != "a|bc||d" {
+	if got := string(bytes.Join(microsofts(p, 16), []byte("|"))); got != "a|bc||d" {
 		t.Errorf("%q", got)
 	}
 }

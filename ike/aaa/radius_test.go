@@ -267,9 +267,9 @@ func TestFailover(t *testing.T) {
 	})
 }
 
-// TestSilentServerStallsNobody: requests that wait for a silent server do not grow without
+// TestRowB4SilentRADIUS: requests that wait for a silent server do not grow without
 // bound, and those behind them are told at once (security.md B4).
-func TestSilentServerStallsNobody(t *testing.T) {
+func TestRowB4SilentRADIUS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{t: t, answer: func(int, []byte) [][]byte { return nil }}
 		r := client(t, f)

@@ -99,10 +99,10 @@ func (c *Conversation) Send(ctx context.Context, packet []byte) (*Relayed, error
 	c.server = got.from
 	c.state = got.Get(rfc2865.State_Type)
 	out := &Relayed{EAP: joined(got.Packet, rfc2869.EAPMessage_Type)}
-	switch got.Code {
-	case radius.CodeAccessReject:
+	if got.Code == radius.CodeAccessReject {
 		return nil, &RejectedError{Server: got.from.Name, User: c.user, Text: string(joined(got.Packet, rfc2865.ReplyMessage_Type)), EAP: out.EAP}
-	case radius.CodeAccessAccept:
+	}
+	if got.Code == radius.CodeAccessAccept {
 		out.Grant = readGrant(got.Packet)
 		if out.Grant.User == "" {
 			out.Grant.User = c.user
@@ -196,7 +196,7 @@ func readGrant(p *radius.Packet) *Grant {
 			g.Addresses = append(g.Addresses, addr)
 		}
 	}
-	dns := append(vendor(p, microsoft, msPrimaryDNS), vendor(p, microsoft, msSecondaryDNS)...)
+	dns := append(microsofts(p, msPrimaryDNS), microsofts(p, msSecondaryDNS)...)
 	for _, a := range all(p, rfc6911.DNSServerIPv6Address_Type) {
 		dns = append(dns, a)
 	}

@@ -106,7 +106,7 @@ pools { four { addrs = 10.97.0.0/24 } }
 	for _, test := range []struct{ method, user string }{
 		{"eap-mschapv2", "alice"}, {"eap-md5", "alice"}, {"eap-gtc", "alice"}, {"eap-tls", "carol.test"}, {"eap-ttls", "alice"}, {"eap-peap", "alice"},
 	} {
-		m := o.loginOf(0, test.method, test.user)
+		m := o.loginOf(test.method, test.user)
 		v4 := upAs(m)
 		if sas := s.sas(); !strings.Contains(sas, "ESTABLISHED") {
 			t.Errorf("%s: strongSwan lists\n%s", test.method, sas)

@@ -66,8 +66,8 @@ local = ["0.0.0.0/0"]
 	return o, startRADIUS(o.server, gatewaySide, radiusUsers)
 }
 
-// loginOf is a client of ours that logs in with a method, as a user.
-func (o *office) loginOf(i int, method, user string) *node {
+// loginOf is our first client, that logs in with a method, as a user.
+func (o *office) loginOf(method, user string) *node {
 	login := fmt.Sprintf("user = %q\nsecret = \"%s's password\"\n", user, user)
 	if method == "eap-tls" {
 		login = fmt.Sprintf("user = %q\ncert = [%q]\nkey = [%q]\n", user, shared.pki.cert("ecdsa", userID), shared.pki.key("ecdsa", userID))
@@ -78,14 +78,14 @@ func (o *office) loginOf(i int, method, user string) *node {
 	if method == "eap-ttls" || method == "eap-peap" {
 		login += "eap_id = \"anonymous\"\n"
 	}
-	return newNode(o.clients[i], "", fmt.Sprintf(`
+	return newNode(o.clients[0], "", fmt.Sprintf(`
 [connection.office]
-remote = ["10.99.%d.2"]
+remote = ["10.99.0.2"]
 request = ["ipv4"]
 keep = "manual"
 [connection.office.local]
 auth = %q
-id = "device%d.test"
+id = "device.test"
 %s
 [connection.office.peer]
 auth = "cert"
@@ -93,7 +93,7 @@ id = %q
 ca = [%q]
 [connection.office.child.net]
 remote = ["0.0.0.0/0"]
-`, i, method, i, login, swanID, shared.pki.ca()))
+`, method, login, swanID, shared.pki.ca()))
 }
 
 // upAs brings a client up and returns its virtual address.
@@ -127,7 +127,7 @@ func TestRADIUSMethods(t *testing.T) {
 		{"eap-ttls", "alice", "10.97.0.77"},
 		{"eap-peap", "alice", "10.97.0.77"},
 	} {
-		m := o.loginOf(0, test.method, test.user)
+		m := o.loginOf(test.method, test.user)
 		v4 := upAs(m)
 		if test.address != "" && v4 != test.address || !strings.HasPrefix(v4, "10.97.0.") && test.address == "" {
 			t.Errorf("%s: %s got %s, want %s", test.method, test.user, v4, test.address)
@@ -147,13 +147,13 @@ func TestRADIUSGroups(t *testing.T) {
 	start(t)
 	o, radius := newRADIUSOffice(t, 1, "groups = [\"admins\"]\n")
 	o.gateway.serve()
-	m := o.loginOf(0, "eap-mschapv2", "mallory")
+	m := o.loginOf("eap-mschapv2", "mallory")
 	m.up("office")
 	if status := m.proc.wait(); status == 0 || !strings.Contains(m.proc.out.String(), "refused") {
 		t.Errorf("status %d:\n%s", status, m.proc.out.String())
 	}
 	o.gateway.proc.says("is in none of the groups [admins]")
-	alice := o.loginOf(0, "eap-mschapv2", "alice")
+	alice := o.loginOf("eap-mschapv2", "alice")
 	upAs(alice)
 	alice.end()
 	if got := attribute(t, radius.record(`User-Name = "alice"`, "Acct-Status-Type = Start"), "Class"); got != "0x61646d696e73" {
@@ -169,7 +169,7 @@ func TestRADIUSAccounting(t *testing.T) {
 	start(t)
 	o, radius := newRADIUSOffice(t, 1, "")
 	o.gateway.serve()
-	m := o.loginOf(0, "eap-mschapv2", "alice")
+	m := o.loginOf("eap-mschapv2", "alice")
 	v4 := upAs(m)
 	o.clients[0].ping(v4, serverAddr)
 	stream(t, o.clients[0], v4, o.server, serverAddr)
@@ -231,7 +231,7 @@ auth = "psk"
 secret = %q
 `, shared.pki.cert("ecdsa", swanID), shared.pki.key("ecdsa", swanID), secret))
 	o.gateway.serve()
-	m := o.loginOf(0, "eap-mschapv2", "alice")
+	m := o.loginOf("eap-mschapv2", "alice")
 	m.up("office")
 	other := o.client(1)
 	connect(t, other) // while the first waits
