@@ -258,9 +258,11 @@ func TestSession(t *testing.T) {
 			t.Errorf("an order for alice met %d", met)
 		}
 		time.Sleep(90 * time.Second)
+		r.mu.Lock()
 		if len(*ended) > 0 {
 			t.Error("the new time does not count")
 		}
+		r.mu.Unlock()
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
 		if !slices.Equal(gone(*ended), []ike.SAID{1}) || g.session.ending != aaa.CauseSessionTimeout {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,14 +224,15 @@ func TestLoss(t *testing.T) {
 // server that began it.
 func TestFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		silent := true
+		var silent atomic.Bool
+		silent.Store(true)
 		challenge := func(_ int, b []byte) [][]byte {
 			p := answerTo(t, b, radius.CodeAccessChallenge)
 			p.Add(rfc2869.EAPMessage_Type, eapRequest)
 			return [][]byte{sealed(t, p)}
 		}
 		one := &fake{t: t, answer: func(n int, b []byte) [][]byte {
-			if silent {
+			if silent.Load() {
 				return nil
 			}
 			return challenge(n, b)
@@ -253,7 +255,7 @@ func TestFailover(t *testing.T) {
 		if took := send(conversation(r), identityPacket("bob")); took > 0 {
 			t.Errorf("the dead server cost the next one %v", took)
 		}
-		silent = false
+		silent.Store(false)
 		time.Sleep(31 * time.Second)
 		before := len(one.seen())
 		send(c, eapRequest)
