@@ -42,7 +42,7 @@ func newWeb(t *testing.T, hosts map[string]http.HandlerFunc) *web {
 	for name, handler := range hosts {
 		l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
 		w.hosts[name+":80"] = l.conns
-		server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			n, _ := w.asked.LoadOrStore("http://"+r.Host+r.URL.Path, &atomic.Int64{})
 			n.(*atomic.Int64).Add(1)
 			handler(rw, r)

@@ -41,11 +41,12 @@ type revocation struct {
 func newRevocation(c *config.Config, f *fetcher, log *zap.Logger) *revocation {
 	r := &revocation{fetch: f, local: localCRLs{log: log}}
 	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
-		peer := c.Connections[name].Peer
-		r.roots = append(r.roots, peer.Verifier.Roots...)
-		for _, path := range peer.CRL {
-			if !slices.ContainsFunc(r.local.files, func(l *localCRL) bool { return l.path == path }) {
-				r.local.files = append(r.local.files, &localCRL{path: path})
+		for _, peer := range []*config.Auth{&c.Connections[name].Peer, &c.Connections[name].Peer2} {
+			r.roots = append(r.roots, peer.Verifier.Roots...)
+			for _, path := range peer.CRL {
+				if !slices.ContainsFunc(r.local.files, func(l *localCRL) bool { return l.path == path }) {
+					r.local.files = append(r.local.files, &localCRL{path: path})
+				}
 			}
 		}
 	}

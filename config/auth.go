@@ -55,16 +55,13 @@ func (f *faults) side(c *Connection, a *Auth, path string, peer bool, dir string
 		}
 	} else {
 		f.misplaced(path, "ca", a.CA, "it tells whom to trust, so it belongs in "+sideOf(path, "peer"))
-		f.misplaced(path, "crl", a.CRL, "it is about the peer's certificates, so it belongs in "+sideOf(path, "peer"))
-		if key := join(path, "revocation"); a.Revocation != "" && !f.has(key) {
-			f.add(key, "has no meaning here", "it is about the peer's certificates, so it belongs in "+sideOf(path, "peer"))
-		}
+		f.noRevocation(a, path, "it is about the peer's certificates, so it belongs in "+sideOf(path, "peer"))
 	}
 	if a.Auth == authPSK {
 		f.misplaced(path, "cert", a.Cert, `a certificate needs auth = "cert"`)
 		f.misplaced(path, "key", a.Key, `a private key needs auth = "cert"`)
 		f.misplaced(path, "ca", a.CA, `a CA needs auth = "cert"`)
-		f.misplaced(path, "crl", a.CRL, `a revocation list needs auth = "cert"`)
+		f.noRevocation(a, path, `a revocation list needs auth = "cert"`)
 	}
 	f.identity(a, path)
 	switch {

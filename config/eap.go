@@ -155,13 +155,10 @@ func (f *faults) eapGateway(c *Connection, a *Auth, path, dir string, now time.T
 func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path, dir string) {
 	if len(c.Remote) > 0 && c.Local.usesEAP() {
 		f.eapOnly(c, a, path)
+		f.revocation(a, path, dir)
 		return
 	}
 	f.misplaced(path, "cert", a.Cert, "a peer's only certificate cannot be named with EAP; ca can")
-	f.misplaced(path, "crl", a.CRL, "certificates inside EAP are not asked about")
-	if key := join(path, "revocation"); a.Revocation != "" && !f.has(key) {
-		f.add(key, "has no meaning here", "certificates inside EAP are not asked about")
-	}
 	if len(a.Secret.Value) > 0 && !f.has(join(path, "secret")) {
 		f.add(join(path, "secret"), "has no meaning here", "passwords of users stand in [user.NAME]")
 	}
@@ -173,6 +170,7 @@ func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path, dir string) 
 	switch {
 	case a.Auth == eapRADIUS:
 		a.Methods = nil
+		f.noRevocation(a, path, "the RADIUS server looks at the peers' certificates")
 		if key := join(path, "auth"); len(all.RADIUS.Servers) == 0 && !f.has("radius") && !f.has(key) {
 			f.add(key, "leaves logins to RADIUS, but there is no server", "[radius.server.NAME]")
 		}
@@ -194,8 +192,21 @@ func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path, dir string) 
 	if exact && onTLS(method) && !server && !f.has(path) {
 		f.add(join(path, "auth"), fmt.Sprintf("%q needs a certificate of ours for TLS", a.Auth), "set cert and key in the local table")
 	}
+	if slices.Contains(a.Methods, "tls") {
+		f.revocation(a, path, dir)
+	} else {
+		f.noRevocation(a, path, `certificates of peers need auth = "eap-tls", or "eap" with a ca`)
+	}
 	if slices.Equal(a.Methods, []string{"tls"}) && len(a.CA) == 0 && len(a.Verifier.Roots) == 0 && !f.has(join(path, "ca")) {
 		f.add(join(path, "ca"), "is missing", `whose certificates may log in? ca = ["ca.pem"]`)
+	}
+}
+
+// noRevocation notes what asks about certificates where there are none.
+func (f *faults) noRevocation(a *Auth, path, hint string) {
+	f.misplaced(path, "crl", a.CRL, hint)
+	if key := join(path, "revocation"); a.Revocation != "" && !f.has(key) {
+		f.add(key, "has no meaning here", hint)
 	}
 }
 

@@ -188,3 +188,32 @@ func TestBareKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestRevocationInEAP(t *testing.T) {
+	dir := t.TempDir()
+	credentials(t, dir)
+	text := func(method, lines string) string {
+		return `
+[connection.clients]
+local = { auth = "cert", cert = ["gateway.pem"], key = ["gateway.key"] }
+[connection.clients.peer]
+auth = "` + method + `"
+` + lines + `
+[user.alice]
+password = "9vKc2mTqZ7bR4vLs8NcJ3yHf6GdP1aUe"
+`
+	}
+	c, err := Parse("", []byte(text("eap-tls", "ca = [\"ca.pem\"]\nrevocation = \"strict\"")), dir, nil)
+	if err != nil || c.Connections["clients"].Peer.Policy != pki.RevocationStrict {
+		t.Errorf("eap-tls: %v", err)
+	}
+	for method, want := range map[string]string{
+		"eap-mschapv2": "certificates of peers need",
+		"eap-radius":   "the RADIUS server looks",
+		"psk":          "needs auth = \"cert\"",
+	} {
+		if _, err := Parse("", []byte(text(method, `revocation = "strict"`)), dir, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", method, err, want)
+		}
+	}
+}

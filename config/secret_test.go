@@ -163,7 +163,8 @@ func TestSecretDoesNotShow(t *testing.T) {
 	}
 }
 
-func TestWeakPSK(t *testing.T) {
+// TestRow37WeakPSK: what can be guessed offline draws a warning.
+func TestRow37WeakPSK(t *testing.T) {
 	for text, weak := range map[string]bool{
 		psk:                false,
 		"0123456789abcdef": true, // 80 bits at most

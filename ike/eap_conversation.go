@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"crypto/x509"
 	"strings"
 
 	"martlet/crypto/pki"
@@ -60,6 +61,7 @@ type eapEnd interface {
 	Method() eap.Type
 	Mutual() bool
 	Warnings() []string
+	Chain() []*x509.Certificate
 }
 
 // converse begins EAP; what was before has come to its end.

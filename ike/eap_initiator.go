@@ -106,6 +106,7 @@ func (t *authTask) eapStep(s *ikeSA, st eap.Step) {
 		t.giveUp(s, errEAPOnlyUnsafe())
 	case st.Done:
 		s.succeed(c)
+		s.mustVouch(&s.conn.Remote, c.end.Chain(), nil)
 		t.proveEAP(s)
 	default:
 		s.request(message.IKEAuth, &message.EAP{Data: st.Send})

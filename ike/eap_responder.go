@@ -66,6 +66,7 @@ func (s *ikeSA) eapStep(a *authentication, server *eap.Server, st eap.Step) {
 		s.refuseEAP(a, st.Send, errEAP(s, st.Err))
 	case st.Done:
 		s.succeed(c)
+		s.mustVouch(a.round, server.Chain(), nil)
 		c.identity = a.userName(server.Identity())
 		s.answerRound(a, false, &message.EAP{Data: st.Send})
 	default:

@@ -90,9 +90,11 @@ func (d folder) reissue(cmd *cobra.Command, ca *pki.Authority, name string, days
 		return failed("the revocation list cannot be written", err, "")
 	}
 	next := path + ".new"
-	if err = os.WriteFile(next, pki.EncodeCRL(der), 0o644); err == nil {
-		err = os.Rename(next, path)
+	_ = os.Remove(next) // of a run that was killed
+	if err := d.write(pkiFile{name + ".crl.new", pki.EncodeCRL(der), 0o644}); err != nil {
+		return err
 	}
+	err = os.Rename(next, path)
 	if err != nil {
 		return failed("the revocation list cannot be written", err, "")
 	}

@@ -41,8 +41,9 @@ type serverMethod interface {
 	account(*Account) turn
 	// identity is who was authenticated; after success only.
 	identity() string
-	// certificate is the peer's, nil if the method uses none; after success only.
-	certificate() *x509.Certificate
+	// chain leads from the peer's certificate to the CA that is trusted, nil if the method uses
+	// none; after success only.
+	chain() []*x509.Certificate
 }
 
 // plain is what the methods without TLS have in common.
@@ -59,7 +60,7 @@ func (p *plain) key() suite.Secret { return p.msk }
 func (*plain) warnings() []string  { return nil }
 func (*plain) stop()               {}
 
-func (*plain) certificate() *x509.Certificate { return nil }
+func (*plain) chain() []*x509.Certificate { return nil }
 
 // outOfTurn is a packet that the method does not expect in its state.
 func outOfTurn(t Type) turn {

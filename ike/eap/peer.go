@@ -296,9 +296,13 @@ func (p *Peer) Method() Type { return p.typ }
 func (p *Peer) Mutual() bool { return p.succeeded() && p.typ.Mutual() }
 
 // Certificate is the server's of a method on TLS after success, else nil.
-func (p *Peer) Certificate() *x509.Certificate {
+func (p *Peer) Certificate() *x509.Certificate { return first(p.Chain()) }
+
+// Chain leads from it to the CA that is trusted. Whether any of it was revoked is for the
+// caller to ask.
+func (p *Peer) Chain() []*x509.Certificate {
 	if m, ok := p.method.(*tlsMethod); ok && p.succeeded() {
-		return m.cert
+		return m.certs
 	}
 	return nil
 }

@@ -310,11 +310,22 @@ func (s *Server) Identity() string {
 func (s *Server) Claimed() string { return s.claimed }
 
 // Certificate is the client's after success by TLS, else nil.
-func (s *Server) Certificate() *x509.Certificate {
+func (s *Server) Certificate() *x509.Certificate { return first(s.Chain()) }
+
+// Chain leads from it to the CA that is trusted. Whether any of it was revoked is for the
+// caller to ask.
+func (s *Server) Chain() []*x509.Certificate {
 	if !s.succeeded() {
 		return nil
 	}
-	return s.method.certificate()
+	return s.method.chain()
+}
+
+func first(chain []*x509.Certificate) *x509.Certificate {
+	if len(chain) == 0 {
+		return nil
+	}
+	return chain[0]
 }
 
 // Reason is what is known of why the peer cannot succeed any more, while it has not been

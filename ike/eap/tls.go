@@ -49,7 +49,8 @@ func (m *tlsMethod) verify(v pki.Verifier, role pki.Purpose, name pki.Identity) 
 			return &pki.CertError{Code: pki.CodeMalformed, What: "the other side sent no certificate"}
 		}
 		leaf := cs.PeerCertificates[0]
-		if err := v.Verify(leaf, cs.PeerCertificates[1:], role); err != nil {
+		chain, err := v.Chain(leaf, cs.PeerCertificates[1:], role)
+		if err != nil {
 			return err
 		}
 		// A certificate for anything would let each of the CA's users play the server.
@@ -64,7 +65,7 @@ func (m *tlsMethod) verify(v pki.Verifier, role pki.Purpose, name pki.Identity) 
 				return err
 			}
 		}
-		m.cert = leaf
+		m.certs = chain
 		return nil
 	}
 }
@@ -145,10 +146,10 @@ func (s *Server) tlsServer(m *tlsMethod) error {
 	if err := s.handshakeServer(m); err != nil {
 		return err
 	}
-	if m.cert == nil {
+	if len(m.certs) == 0 {
 		return errors.New("eap: no client certificate")
 	}
-	c.who = clientName(m.cert, s.claimed)
+	c.who = clientName(m.certs[0], s.claimed)
 	if err := c.exportMSK(TypeTLS); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type tlsMethod struct {
 	c     *channel
 	frag  fragments
 	begun bool
-	cert  *x509.Certificate // the other side's, once it was verified
+	certs []*x509.Certificate // of the other side, verified: its own first, the trusted CA last
 }
 
 func newTLSMethod(t Type, client bool, size int, script func(*tlsMethod) error) *tlsMethod {
@@ -134,7 +134,7 @@ func (m *tlsMethod) warnings() []string { return m.c.warned }
 func (m *tlsMethod) stop()              { m.c.stop() }
 func (m *tlsMethod) identity() string   { return m.c.who }
 
-func (m *tlsMethod) certificate() *x509.Certificate { return m.cert }
+func (m *tlsMethod) chain() []*x509.Certificate { return m.certs }
 
 // tlsError explains what crypto/tls or a script found.
 func tlsError(err error) *Error {
