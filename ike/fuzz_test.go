@@ -8,6 +8,7 @@ import (
 
 	"martlet/crypto/pki"
 	"martlet/crypto/suite"
+	"martlet/ike/eap"
 	"martlet/ike/message"
 )
 
@@ -20,6 +21,8 @@ func FuzzEngine(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 7, 3, 41, 40, 0, 0, 0, 8, 3, 4, 64, 9, 0, 0, 0, 0, 0})
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 7, 2, 33, 60, 44, 0, 0, 8, 0, 0, 0, 1, 2, 3, 4, 0, 0, 8, 0})
 	f.Add([]byte{2, 0, 0, 6, 4, 35, 20, 41, 0, 0, 12, 2, 0, 0, 0, 1, 0, 5, 9, 0, 6, 0, 6, 10, 0})
+	f.Add([]byte{2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 48, 8, 0, 0, 0, 8, 2, 1, 0, 4, 0, 0, 0, 0})
+	f.Add([]byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0})
 	f.Add([]byte{3, 0, 0, 11, 40, 0, 0, 12, 7, 7, 7, 0, 0, 0, 5, 200, 8, 0, 8, 1, 9, 0})
 	client, gateway := certPair(f, pki.ECDSAP256, pki.ECDSAP256)
 	client.Children = append(client.Children, &ChildConfig{Name: "more", Proposals: espProposals(f, "aes256gcm16-ecp256"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.2.0.0/16")})
@@ -27,16 +30,25 @@ func FuzzEngine(f *testing.F) {
 	pskClient, pskGateway := pskPair(f)
 	virtualPair(pskClient, pskGateway)
 	pskClient.Proposals = ikeProposals(f, "aes128-sha256-ecp256-x25519", "aes256gcm16-prfsha256-x25519")
+	eapClient, eapGateway := eapPair(f)
+	twiceClient, twiceGateway := certPair(f, pki.ECDSAP256, pki.ECDSAP256)
+	login, serve := eapPair(f, eap.TypeTTLS)
+	twiceClient.Local.Next, twiceGateway.Remote.Next = &login.Local, &serve.Remote
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 4096 {
 			return
 		}
 		in := &fuzzInput{data: data}
 		c, g := client, gateway
-		if in.byte()&1 != 0 {
+		switch in.byte() & 3 {
+		case 1:
 			c, g = pskClient, pskGateway
+		case 2:
+			c, g = eapClient, eapGateway
+		case 3:
+			c, g = twiceClient, twiceGateway
 		}
-		w, a, b := pair(t, c, g)
+		w, a, b := eapHosts(t, c, g)
 		b.admit = func(Admit) Admission { return Admission{Lease: testLease} }
 		a.initiate("home", b)
 		for ops := 0; len(in.data) > 0 && ops < 200; ops++ {
@@ -198,6 +210,8 @@ func FuzzInside(f *testing.F) {
 		{notify(message.RekeySA), &message.Nonce{Data: make([]byte, 32)}},
 		{&message.Config{Kind: message.ConfigRequest, Attributes: []message.Attribute{{Type: message.InternalIP4Address}}}},
 		{&message.EAP{Data: []byte{1, 1, 0, 4}}},
+		{&message.EAP{Data: []byte{2, 1, 0, 6, 1, 'x'}}},
+		{&message.Auth{Method: message.AuthPSK, Data: make([]byte, 32)}},
 	} {
 		text := message.AppendPayloads(nil, ps)
 		for kind := range byte(3) {
@@ -209,7 +223,7 @@ func FuzzInside(f *testing.F) {
 			return
 		}
 		kind := []message.ExchangeType{message.IKEAuth, message.CreateChildSA, message.Informational}[which%3]
-		for _, state := range []string{"half-open", "auth-sent", "established-i", "established-r", "asking", "deleting"} {
+		for _, state := range []string{"half-open", "auth-sent", "eap-due", "eap-over", "eap-sent", "established-i", "established-r", "asking", "deleting"} {
 			x := situationOf(t, state, client, gateway)
 			for _, response := range []bool{false, true} {
 				id, flags := x.dueID, message.Flags(0)

@@ -43,6 +43,13 @@ func situationOf(t testing.TB, name string, client, gateway *Connection) situati
 	case "auth-sent":
 		w, a, b, _ := halfOpen(t, client, gateway)
 		return situation{w, a, b, engineOf(b), 0, 1}
+	case "eap-due", "eap-over": // the identity is due, or AUTH
+		stop := map[string]uint32{"eap-due": 2, "eap-over": 5}[name]
+		w, a, b := inEAP(t, stop)
+		return situation{w, b, a, engineOf(a), stop, 0}
+	case "eap-sent":
+		w, a, b := inEAP(t, 2)
+		return situation{w, a, b, engineOf(b), 0, 2}
 	case "established-i":
 		w, a, b := up(t, client, gateway)
 		return situation{w, a, b, engineOf(b), 0, 0}
@@ -117,6 +124,9 @@ func TestStateByMessage(t *testing.T) {
 	init-sent        drop         drop      drop             drop           drop
 	half-open        drop         end       drop             drop           drop
 	auth-sent        drop         drop      drop             drop           drop
+	eap-due          drop         end       drop             answer         drop
+	eap-over         drop         end       drop             answer         drop
+	eap-sent         drop         drop      drop             drop           drop
 	established-i    drop         drop      answer           answer         drop
 	established-r    drop         drop      answer           answer         drop
 	asking           drop         drop      answer           answer         drop
@@ -128,6 +138,7 @@ func TestStateByMessage(t *testing.T) {
 		does string
 	}{
 		"auth-sent": {message.IKEAuth, "gone"}, // it is empty
+		"eap-sent":  {message.IKEAuth, "gone"},
 		"asking":    {message.Informational, "go on"},
 		"deleting":  {message.Informational, "gone"},
 	}
@@ -216,6 +227,16 @@ func TestPayloadsOfExchanges(t *testing.T) {
 			func(t *testing.T, x *situation) []message.Payload { return authPayloads(t, x.far) }, "answer",
 			map[message.PayloadType]string{message.TypeIDi: "end", message.TypeAUTH: "end", message.TypeSA: "end", message.TypeTSi: "end", message.TypeTSr: "end"},
 			"end",
+		},
+		{
+			"eap-due", message.IKEAuth,
+			func(t *testing.T, x *situation) []message.Payload { return lastPayloads(t, x.far, x.h) }, "answer",
+			map[message.PayloadType]string{message.TypeEAP: "end"}, "end",
+		},
+		{
+			"eap-over", message.IKEAuth,
+			func(t *testing.T, x *situation) []message.Payload { return lastPayloads(t, x.far, x.h) }, "answer",
+			map[message.PayloadType]string{message.TypeAUTH: "end"}, "end",
 		},
 		{
 			"established-r", message.CreateChildSA,
