@@ -2,6 +2,7 @@ package ike
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"martlet/crypto/suite"
@@ -136,7 +137,7 @@ func (s *ikeSA) armChildren() {
 func (s *ikeSA) childrenDue() {
 	past := func(t time.Time) bool { return !t.IsZero() && !t.After(s.e.now) }
 	s.removeRetired(false)
-	for _, c := range s.children {
+	for _, c := range slices.Clone(s.children) {
 		switch {
 		case past(c.ends):
 			c.rekeyAt, c.ends = time.Time{}, time.Time{}
