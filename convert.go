@@ -158,8 +158,20 @@ func localRound(c *config.Connection, a *config.Auth) ike.Local {
 			Verifier: a.EAPVerifier, ServerName: a.EAPServerName,
 		}
 		l.EAP.MinTLS, l.EAP.MaxTLS = tlsVersions(a.TLS)
+		if l.EAP.Identity == "" && a.User == "" && slices.Equal(a.Methods, []string{"tls"}) && len(a.Credentials) > 0 {
+			// A AAA server wants a name before it sees the certificate (RFC 3579 §2.1).
+			l.EAP.Identity = nameOf(pki.IdentityOf(a.Credentials[0].Cert))
+		}
 	}
 	return l
+}
+
+// nameOf is an identity as the name of a user.
+func nameOf(id pki.Identity) string {
+	if id.Type == pki.IDFQDN || id.Type == pki.IDRFC822Addr {
+		return id.Data
+	}
+	return id.String()
 }
 
 func remoteOf(c *config.Connection) ike.Remote {

@@ -89,10 +89,7 @@ func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
 	}
 	name := q.EAPIdentity
 	if name == "" && last != "psk" {
-		name = q.Identity.Data
-		if q.Identity.Type == pki.IDDERASN1DN {
-			name = q.Identity.String()
-		}
+		name = nameOf(q.Identity)
 	}
 	if u := r.config.Users[name]; u != nil && name != "" {
 		g.groups, g.addresses = u.Groups, u.Address

@@ -189,7 +189,8 @@ type Auth struct {
 	// and it may stand on either. With EAP it is our password; without one, a person is
 	// asked.
 	Secret Secret `toml:"secret"`
-	// User is our name at EAP. Without one, a person is asked; "eap-tls" needs none.
+	// User is our name at EAP. Without one, a person is asked; with "eap-tls" it is that of
+	// the certificate.
 	User string `toml:"user"`
 	// EAPID is the name that the gateway hears before TTLS or PEAP hides User:
 	// "anonymous@example.com". The default is User.

@@ -3,6 +3,7 @@ package aaa
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -184,12 +185,10 @@ func (o *Orders) remember(key [24]byte, now time.Time, answer []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.seen) >= maxSeen {
-		clear(o.seen) // a server alone fills it; the timestamps still hold
+		maps.DeleteFunc(o.seen, func(_ [24]byte, a answered) bool { return now.Sub(a.at) > orderWindow })
 	}
-	for k, a := range o.seen {
-		if now.Sub(a.at) > orderWindow {
-			delete(o.seen, k)
-		}
+	if len(o.seen) >= maxSeen {
+		clear(o.seen) // a server alone fills it; the timestamps still hold
 	}
 	o.seen[key] = answered{now, answer}
 }

@@ -27,7 +27,7 @@ func (o *office) swanLogin(i int, method, user string) *swan {
 	case "eap-ttls":
 		certs = "aaa_id = " + radiusID
 	}
-	return startSwan(ns, swanSettings{plugins: eapPlugins, conf: "eap-ttls { phase2_method = md5 }"}, "", fmt.Sprintf(`
+	return startSwan(ns, swanSettings{plugins: eapPlugins, conf: "eap-ttls { phase2_method = md5 }", lines: "make_before_break = yes"}, "", fmt.Sprintf(`
 connections { c { version = 2
 	remote_addrs = 10.99.%d.2
 	vips = 0.0.0.0
@@ -74,6 +74,9 @@ func TestRADIUSStrongSwanClients(t *testing.T) {
 		if test.address != "" && v4 != test.address {
 			t.Errorf("%s: %s got %s, want %s", test.method, test.user, v4, test.address)
 		}
+		if test.user == "alice" && !strings.Contains(s.log(), "AUTH_LIFETIME of 3600s") {
+			t.Errorf("%s: strongSwan was not told of Session-Timeout", test.method)
+		}
 		o.clients[i].ping(v4, serverAddr)
 		if out, err := s.ctl("--terminate", "--ike", "c"); err != nil {
 			t.Errorf("%v\n%s", err, out)
@@ -115,4 +118,33 @@ pools { four { addrs = 10.97.0.0/24 } }
 		m.end()
 		until(t, "strongSwan lists nothing", func() bool { return !strings.Contains(s.sas(), "ESTABLISHED") })
 	}
+}
+
+// TestRADIUSReauthentication: strongSwan logs in again, the new SA before the old one goes, and
+// keeps its address.
+func TestRADIUSReauthentication(t *testing.T) {
+	start(t)
+	o, radius := newRADIUSOffice(t, 1, "")
+	o.gateway.serve()
+	s := o.swanLogin(0, "eap-md5", "dave")
+	if out, err := s.initiate("net"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	before := o.user(t)
+	v4, _, _ := strings.Cut(before.Children[0].Remote[0], "/")
+	o.clients[0].ping(v4, serverAddr)
+	if out, err := s.ctl("--rekey", "--ike", "c", "--reauth"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	until(t, "the gateway has the new SA alone", func() bool {
+		now := o.gateway.status()
+		return len(now.SAs) == 1 && now.SAs[0].SPIi != before.SPIi && len(now.SAs[0].Children) == 1
+	})
+	after := o.user(t)
+	if got := after.Children[0].Remote[0]; got != v4+"/32" {
+		t.Errorf("it had %s and got %s", v4, got)
+	}
+	o.clients[0].ping(v4, serverAddr)
+	radius.record(`User-Name = "dave"`, "Acct-Status-Type = Stop", "User-Request")
+	o.gateway.end()
 }

@@ -24,6 +24,8 @@ carol.test Cleartext-Password := "none"
 	User-Name = "carol.test",
 	Class = "admins"
 
+dave Cleartext-Password := "dave's password"
+
 mallory Cleartext-Password := "mallory's password"
 	User-Name = "mallory",
 	Class = "guests"
@@ -70,7 +72,7 @@ local = ["0.0.0.0/0"]
 func (o *office) loginOf(method, user string) *node {
 	login := fmt.Sprintf("user = %q\nsecret = \"%s's password\"\n", user, user)
 	if method == "eap-tls" {
-		login = fmt.Sprintf("user = %q\ncert = [%q]\nkey = [%q]\n", user, shared.pki.cert("ecdsa", userID), shared.pki.key("ecdsa", userID))
+		login = fmt.Sprintf("cert = [%q]\nkey = [%q]\n", shared.pki.cert("ecdsa", userID), shared.pki.key("ecdsa", userID))
 	}
 	if method == "eap-tls" || method == "eap-ttls" || method == "eap-peap" {
 		login += fmt.Sprintf("eap_server = %q\neap_ca = [%q]\n", radiusID, shared.pki.ca())
