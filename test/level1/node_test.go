@@ -233,7 +233,11 @@ func (n *node) ask(a ike.Ask) {
 		delete(n.pending, a.ID)
 		n.handle(ike.Answer{ID: a.ID, Value: r})
 	}
-	n.later(n.w.upTo(30*time.Millisecond), func() {
+	wait := n.w.upTo(30 * time.Millisecond)
+	if _, isVouch := a.Question.(ike.Vouch); isVouch {
+		wait = n.w.upTo(2 * time.Second) // a server elsewhere is asked
+	}
+	n.later(wait, func() {
 		switch q := a.Question.(type) {
 		case ike.Work:
 			answer(q.Run())

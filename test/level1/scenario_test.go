@@ -235,6 +235,7 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		c.Local.Credentials = own[sc.credential : sc.credential+1]
 		c.Remote.Method, c.Remote.PSK = ike.AuthCert, nil
 		c.Remote.Verifier = pki.Verifier{Roots: roots}
+		c.Remote.Revocation = pki.RevocationStrict // the world outside answers, but it takes its time
 	}
 	config := &ike.Config{Connections: []*ike.Connection{c}}
 	if sc.cookies {
