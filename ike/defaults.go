@@ -10,6 +10,7 @@ const (
 	maxRestarts      = 5               // of IKE_SA_INIT by COOKIE and INVALID_KE_PAYLOAD
 	unprotectedGrace = 2 * time.Second // how long an unprotected error waits for a better answer
 	reassemblyLife   = 30 * time.Second
+	oneWay           = 5 * time.Second  // of sending without an answer, before the peer is checked
 	hintInterval     = 10 * time.Second // between liveness checks that unauthenticated hints cause
 	deleteTries      = 5                // transmissions of a request that closes an SA
 	maxCAHashes      = 50               // in a CERTREQ of ours: 1,000 octets

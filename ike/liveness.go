@@ -14,9 +14,15 @@ func (s *ikeSA) heardNow() {
 
 // armLiveness sets the next check, counted from when something was heard.
 func (s *ikeSA) armLiveness(heard time.Time) {
-	if every := s.conn.liveness(); s.state == stateEstablished && every > 0 {
-		s.set(dueLiveness, heard.Add(every))
+	every := s.conn.liveness()
+	if s.state != stateEstablished || every <= 0 {
+		return
 	}
+	next := heard.Add(every)
+	if look := s.e.now.Add(oneWay / 2); s.opener && look.Before(next) {
+		next = look
+	}
+	s.set(dueLiveness, next)
 }
 
 // armKeepalive starts NAT keepalives where we are behind a NAT
@@ -50,22 +56,32 @@ func (s *ikeSA) usage(then func(heard, sent int64)) {
 	})
 }
 
-// livenessDue checks the peer, if ESP has not heard it either (RFC 7296 §2.4).
+// livenessDue checks the peer, if ESP has not heard it either (RFC 7296 §2.4). Who opened the
+// connection does not wait for long while it sends and nothing comes back: the way that the
+// peer sends on may be dead, or the peer.
 func (s *ikeSA) livenessDue() {
 	if s.state != stateEstablished || s.checking {
 		return
 	}
 	s.checking = true
-	s.usage(func(heard, _ int64) {
+	s.usage(func(heard, sent int64) {
 		s.checking = false
 		if s.state != stateEstablished {
 			return
 		}
-		if heard >= 0 && time.Duration(heard) < s.conn.liveness() {
-			s.armLiveness(s.e.now.Add(-time.Duration(heard)))
+		quiet := s.e.now.Sub(s.heard)
+		if heard >= 0 {
+			quiet = min(quiet, time.Duration(heard))
+		}
+		// What was sent just now can have no answer yet; what was sent at the last look can.
+		waited := s.unanswered && quiet >= oneWay
+		s.unanswered = s.opener && sent >= 0 && time.Duration(sent) < quiet && quiet >= oneWay/2
+		if quiet >= s.conn.liveness() || waited {
+			s.unanswered = false
+			s.check()
 			return
 		}
-		s.check()
+		s.armLiveness(s.e.now.Add(-quiet))
 	})
 }
 

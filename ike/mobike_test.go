@@ -533,3 +533,24 @@ func TestReadAddresses(t *testing.T) {
 		t.Error("NO_ADDITIONAL_ADDRESSES was not understood")
 	}
 }
+
+// TestOneWayTrafficIsChecked: who opened the connection asks soon when it sends and nothing
+// comes back, and only then.
+func TestOneWayTrafficIsChecked(t *testing.T) {
+	client, gateway := pskPair(t)
+	w, a, b := up(t, client, gateway)
+	sent := int64(time.Second)
+	a.usage = func(Usage) UsageReply { return UsageReply{Heard: -1, Sent: sent} }
+	b.usage = a.usage
+	a.sent, b.sent = nil, nil
+	w.run(6 * time.Second)
+	if len(a.sent) != 1 || len(b.sent) != 1 {
+		t.Errorf("%d messages of the client's and %d of the gateway's", len(a.sent), len(b.sent))
+	}
+	sent = -1
+	a.sent = nil
+	w.run(24 * time.Second)
+	if len(a.sent) != 0 {
+		t.Errorf("%d checks of a peer from whom nothing is wanted", len(a.sent))
+	}
+}

@@ -61,8 +61,8 @@ func (s *ikeSA) mayFollow(p Path) bool {
 // from elsewhere. The next newest one from the old place undoes it.
 func (e *Engine) remapped(ev Remapped) {
 	c, ok := e.children[ev.Child]
-	if !ok {
-		return
+	if !ok || !slices.Contains(c.sa.children, c) {
+		return // what is late on a child that was replaced tells nothing
 	}
 	e.enter("remapped", c.sa)
 	if s := c.sa; ev.Path != s.espPath && s.mayFollow(ev.Path) {

@@ -146,12 +146,13 @@ type ikeSA struct {
 	due       time.Time
 	heapAt    int
 
-	created  time.Time
-	stageAt  time.Time
-	heard    time.Time // something authentic by IKE
-	sent     time.Time // anything by IKE
-	hinted   time.Time // when a hint last caused a liveness check
-	checking bool      // a liveness check or its question is under way
+	created    time.Time
+	stageAt    time.Time
+	heard      time.Time // something authentic by IKE
+	sent       time.Time // anything by IKE
+	hinted     time.Time // when a hint last caused a liveness check
+	unanswered bool      // at the last look something had been sent and nothing heard since
+	checking   bool      // a liveness check or its question is under way
 }
 
 // own is our SPI.

@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
 	"martlet"
 )
 
@@ -52,10 +56,22 @@ func (r *roads) enter(addr string) {
 	}
 }
 
-// forgetful has the router forget what it translates after a second.
-func (r *roads) forgetful() {
-	r.router.sysctl("net.netfilter.nf_conntrack_udp_timeout", "1")
-	r.router.sysctl("net.netfilter.nf_conntrack_udp_timeout_stream", "1")
+// restartNAT has the router forget what it translates.
+func (r *roads) restartNAT(t *testing.T) {
+	t.Helper()
+	ns, err := netns.GetFromName(r.router.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_NETFILTER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // outage pings 20 times a second from one inside address to another, calls f, and tells for how
@@ -108,6 +124,48 @@ remote = [%q]
 `, officeAddr, more, martletID, secret, swanID, netB4))
 }
 
+// gatewayNode is Martlet as the gateway.
+func (r *roads) gatewayNode(more string) *node {
+	return newNode(r.gateway, "", fmt.Sprintf(`
+[pool.four]
+addresses = ["10.97.0.0/24"]
+[connection.clients]
+pool = ["four"]
+%s
+[connection.clients.local]
+auth = "psk"
+id = %q
+secret = %q
+[connection.clients.peer]
+auth = "psk"
+[connection.clients.child.net]
+local = [%q]
+`, more, swanID, secret, netB4))
+}
+
+// swanWarrior is strongSwan as the road warrior, up.
+func (r *roads) swanWarrior(t *testing.T, more string) *swan {
+	t.Helper()
+	s := startSwan(r.warrior, swanSettings{}, "", fmt.Sprintf(`
+connections { c { version = 2
+	remote_addrs = %s
+	proposals = aes256gcm16-prfsha256-x25519
+	vips = 0.0.0.0
+	%s
+	local { auth = psk
+		id = %s }
+	remote { auth = psk
+		id = %s }
+	children { net { remote_ts = %s
+		esp_proposals = aes256gcm16,aes256gcm16-x25519 } } } }
+secrets { ike-1 { secret = "%s" } }
+`, officeAddr, more, martletID, swanID, netB4, secret))
+	if out, err := s.initiate("net"); err != nil {
+		t.Fatalf("swanctl --initiate: %v\n%s", err, out)
+	}
+	return s
+}
+
 // journey takes a Martlet from network to network and sees that the tunnel, the virtual
 // address and a TCP connection inside stay. where tells where the gateway thinks it is.
 func (r *roads) journey(t *testing.T, m *node, where func() string) {
@@ -157,20 +215,7 @@ func TestRoaming(t *testing.T) {
 			start(t)
 			r := newRoads(t)
 			r.enter(homeAddr)
-			g := newNode(r.gateway, "", fmt.Sprintf(`
-[pool.four]
-addresses = ["10.97.0.0/24"]
-[connection.clients]
-pool = ["four"]
-[connection.clients.local]
-auth = "psk"
-id = %q
-secret = %q
-[connection.clients.peer]
-auth = "psk"
-[connection.clients.child.net]
-local = [%q]
-`, swanID, secret, netB4))
+			g := r.gatewayNode("")
 			g.serve()
 			leaks := tap(r.router, "office", outside)
 			m := r.warriorNode(c.warrior)
@@ -182,3 +227,137 @@ local = [%q]
 		})
 	}
 }
+
+// swanGateway is strongSwan as the gateway of roads.
+func (r *roads) swanGateway(more string) *swan {
+	return startSwan(r.gateway, swanSettings{}, "", fmt.Sprintf(`
+connections { c { version = 2
+	proposals = aes256gcm16-prfsha256-x25519,default
+	pools = four
+	%s
+	local { auth = psk
+		id = %s }
+	remote { auth = psk
+		id = %s }
+	children { net { local_ts = %s
+		esp_proposals = aes256gcm16,aes256gcm16-x25519 } } } }
+pools { four { addrs = 10.97.0.0/24 } }
+secrets { ike-1 { secret = "%s" } }
+`, more, swanID, martletID, netB4, secret))
+}
+
+// TestRoamingToStrongSwan: the same with strongSwan as gateway. Its ESP in user space cannot move
+// an SA: it replaces the child each time.
+func TestRoamingToStrongSwan(t *testing.T) {
+	for _, c := range []struct{ name, gateway string }{{"with MOBIKE", "mobike = yes"}, {"without MOBIKE", "mobike = no"}} {
+		t.Run(c.name, func(t *testing.T) {
+			start(t)
+			r := newRoads(t)
+			r.enter(homeAddr)
+			g := r.swanGateway(c.gateway)
+			leaks := tap(r.router, "office", outside)
+			m := r.warriorNode("")
+			r.journey(t, m, g.sas)
+			leaks.clean(t)
+			m.end()
+		})
+	}
+}
+
+// peerAddress is the virtual address of the gateway's only peer.
+func (m *node) peerAddress(t *testing.T) string {
+	t.Helper()
+	addr, _, _ := strings.Cut(m.awaitUp(1).SAs[0].Children[0].Remote[0], "/")
+	if !strings.HasPrefix(addr, "10.97.0.") {
+		t.Fatalf("the peer's selectors are %v", m.status().SAs[0].Children[0].Remote)
+	}
+	return addr
+}
+
+// TestStrongSwanRoams: strongSwan is the road warrior, and Martlet the gateway.
+func TestStrongSwanRoams(t *testing.T) {
+	for _, c := range []struct{ name, warrior, gateway string }{
+		{"with MOBIKE", "mobike = yes", ""},
+		{"without MOBIKE", "mobike = yes", "no_mobike = true\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			start(t)
+			r := newRoads(t)
+			r.enter(homeAddr)
+			g := r.gatewayNode(c.gateway)
+			g.serve()
+			leaks := tap(r.router, "office", outside)
+			r.swanWarrior(t, c.warrior)
+			v4 := g.peerAddress(t)
+			r.warrior.ping(v4, inB4)
+			for _, place := range []struct{ addr, seen string }{{awayAddr, awayAddr}, {hotelAddr, routerAddr}, {homeAddr, homeAddr}} {
+				lost := r.warrior.outage(v4, inB4, func() { r.enter(place.addr) })
+				t.Logf("on the way to %s there was no answer for %d ms", place.addr, lost)
+				until(t, "the gateway knows where the warrior is", func() bool {
+					s := g.status()
+					return s != nil && len(s.SAs) > 0 && s.SAs[0].RemoteAddr.Addr().String() == place.seen
+				})
+			}
+			if now := g.peerAddress(t); now != v4 {
+				t.Errorf("the virtual address is %s, and was %s", now, v4)
+			}
+			leaks.clean(t)
+			g.end()
+		})
+	}
+}
+
+// TestNATRestarts: the NAT forgets its mapping and makes another. The first packet tells the
+// gateway.
+func TestNATRestarts(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		warrior, swan bool // strongSwan is the warrior, or the gateway
+		limit         int  // of the outage in milliseconds
+	}{
+		{"martlet", false, false, 1000},
+		{"strongSwan is the warrior", true, false, 1000},
+		// It does not look where packets come from. The warrior asks when nothing comes back.
+		{"strongSwan is the gateway", false, true, 10000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			start(t)
+			r := newRoads(t)
+			r.enter(hotelAddr)
+			var where func() string
+			var g *node
+			if c.swan {
+				where = r.swanGateway("").sas
+			} else {
+				g = r.gatewayNode("")
+				g.serve()
+				where = func() string { return g.awaitUp(1).SAs[0].RemoteAddr.String() }
+			}
+			var v4 string
+			if c.warrior {
+				r.swanWarrior(t, "")
+				v4 = g.peerAddress(t)
+			} else {
+				m := r.warriorNode("")
+				m.up("office")
+				v4, _ = virtual(m.awaitUp(1))
+			}
+			r.warrior.ping(v4, inB4)
+			for range 2 {
+				before := mapped.FindString(where())
+				lost := r.warrior.outage(v4, inB4, func() { r.restartNAT(t) })
+				t.Logf("there was no answer for %d ms", lost)
+				if lost > c.limit {
+					t.Error("that is too long")
+				}
+				r.gateway.ping(inB4, v4)
+				if after := mapped.FindString(where()); before == "" || after == before {
+					t.Errorf("the warrior was behind %q and is behind %q: the test does not test it", before, after)
+				}
+			}
+		})
+	}
+}
+
+// mapped is the NAT's port, in words of either program.
+var mapped = regexp.MustCompile(regexp.QuoteMeta(routerAddr) + `[:\[](\d+)`)
