@@ -56,13 +56,10 @@ func (s *ikeSA) offerChild(cfg *ChildConfig, withKE bool) *childOffer {
 		cfg: cfg, spi: s.e.newESPSPI(), began: s.e.now,
 		tsi: s.localSelectors(cfg), tsr: s.remoteSelectors(cfg),
 	}
-	for _, p := range cfg.Proposals {
-		if !withKE {
-			p = p.WithoutKE()
-		}
-		o.proposals = append(o.proposals, p)
+	o.proposals = s.followable(cfg.Proposals)
+	if !withKE {
+		o.proposals = withoutKE(cfg.Proposals)
 	}
-	o.proposals = oneExchange(o.proposals)
 	return o
 }
 
@@ -191,6 +188,13 @@ func preferring(proposals []suite.Proposal, used suite.Suite) []suite.Proposal {
 				first.Transforms = append(first.Transforms, ke)
 			}
 		}
+		for i, x := range used.AddKE {
+			more := p.Types(suite.TypeAddKE1 + suite.TransformType(i))
+			if at := slices.Index(more, x); at > 0 {
+				more = append([]suite.Transform{x}, slices.Delete(more, at, at+1)...)
+			}
+			first.Transforms = append(first.Transforms, more...)
+		}
 		return append([]suite.Proposal{first}, proposals...)
 	}
 	return proposals
@@ -210,16 +214,20 @@ func (s *ikeSA) chooseESP(r *childRequest, proposals []suite.Proposal) (suite.Ch
 		}
 		return suite.Select(offered, withoutKE(proposals), false)
 	}
-	ours := supportedKEs(oneExchange(proposals))
+	ours := supportedKEs(proposals)
 	more := s.withGroups(proposals)
 	accept := slices.Concat(onlyGroup(ours, r.group), ours, onlyGroup(more, r.group), more, withoutKE(proposals))
 	return suite.Select(offered, accept, false)
 }
 
+// withoutKE is proposals without key exchanges, each once.
 func withoutKE(proposals []suite.Proposal) []suite.Proposal {
-	out := make([]suite.Proposal, len(proposals))
-	for i, p := range proposals {
-		out[i] = p.WithoutKE()
+	var out []suite.Proposal
+	for _, p := range proposals {
+		p = p.WithoutKE()
+		if !slices.ContainsFunc(out, func(q suite.Proposal) bool { return slices.Equal(p.Transforms, q.Transforms) }) {
+			out = append(out, p)
+		}
 	}
 	return out
 }
@@ -251,8 +259,8 @@ func (a *childAnswer) payloads(num uint8, between ...message.Payload) []message.
 }
 
 // keyedChild is a child with its keys, ready for the data plane.
-func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte) (*Child, *Error) {
-	i, r, err := DeriveChild(s.prf, s.keys.D, a.suite, shared, ni, nr)
+func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte, more ...[]byte) (*Child, *Error) {
+	i, r, err := DeriveChild(s.prf, s.keys.D, a.suite, shared, ni, nr, more...)
 	if err != nil {
 		return nil, errInternal(err.Error())
 	}

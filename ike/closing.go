@@ -37,6 +37,7 @@ func (s *ikeSA) terminate(reason string) {
 	case stateEstablished:
 		s.state = stateDeleting
 		s.queue = nil
+		s.dropFollowUp()
 		if s.offline {
 			s.hasten() // what waits for a network waits no longer
 		}

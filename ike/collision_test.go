@@ -134,6 +134,12 @@ var crossings = []crossing{
 	{"both replace the child, both with the wrong group first", wrongGroupFirst(0, 1), both(rekeyChild), 1},
 	{"the client replaces the child, the gateway closes it", nil, each(rekeyChild, closeChild), -2},
 	{"the gateway replaces the child, the client closes it", nil, each(closeChild, rekeyChild), -2},
+	{"both replace the child, with additional key exchanges", hybridChildren, both(rekeyChild), 1},
+	{"the gateway replaces the child, the client closes it, with additional key exchanges", hybridChildren, each(closeChild, rekeyChild), -2},
+	{"both replace the SA, with additional key exchanges", hybridChildren, both(rekeyIKE), 1},
+	{"the client replaces the SA, the gateway the child, with additional key exchanges", hybridChildren, each(rekeyIKE, rekeyChild), 1},
+	{"the gateway replaces the SA, the client the child, with additional key exchanges", hybridChildren, each(rekeyChild, rekeyIKE), 1},
+	{"the gateway replaces the SA, the client ends it, with additional key exchanges", hybridChildren, each(terminate, rekeyIKE), -1},
 	{"both close the child", nil, both(closeChild), 0},
 	{"both replace the SA", nil, both(rekeyIKE), 1},
 	{"the client replaces the SA", nil, func(_ *world, a, _ *host) { rekeyIKE(a) }, 1},
@@ -288,6 +294,11 @@ func TestRekeyAtRandom(t *testing.T) {
 			client, gateway := withExtra(t)
 			if seed%3 == 0 {
 				client.Children[0].Proposals, gateway.Children[0].Proposals = espProposals(t, "aes256gcm16-ecp256-x25519"), espProposals(t, "aes256gcm16-x25519")
+			}
+			if seed%5 == 0 {
+				ike, esp := ikeProposals(t, "aes256gcm16-prfsha256-x25519-ke1_mlkem768"), espProposals(t, "aes256gcm16-x25519-ke1_mlkem768", "aes256gcm16")
+				client.Proposals, gateway.Proposals = ike, ike
+				client.Children[0].Proposals, gateway.Children[0].Proposals = esp, esp
 			}
 			if seed%4 == 0 {
 				for _, c := range []*Connection{client, gateway} {

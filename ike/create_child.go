@@ -63,9 +63,9 @@ func (t *createTask) start(s *ikeSA) {
 		return
 	}
 	// RFC 7296 §2.8: the same algorithms are preferred.
-	proposals := t.cfg.Proposals
+	proposals := s.followable(t.cfg.Proposals)
 	if t.old != nil {
-		proposals = preferring(proposals, t.old.Suite)
+		proposals = s.followable(preferring(t.cfg.Proposals, t.old.Suite))
 	}
 	t.exchange = keyExchange{groups: usableKEs(proposals)}
 	t.exchange.begin(s, func(err *Error) { t.send(s, err) })
@@ -97,7 +97,7 @@ func (t *createTask) send(s *ikeSA, err *Error) {
 		s.request(message.CreateChildSA, t.offer.payloads(t.exchange.payloads()...)...)
 		return
 	}
-	t.offer.proposals = oneExchange(preferring(t.cfg.Proposals, t.old.Suite))
+	t.offer.proposals = s.followable(preferring(t.cfg.Proposals, t.old.Suite))
 	t.offer.tsi, t.offer.tsr = t.old.Local, t.old.Remote
 	rekey := &message.Notify{Protocol: suite.ProtocolESP, SPI: spiBytes(t.old.SPIIn), Notify: message.RekeySA}
 	s.request(message.CreateChildSA, append([]message.Payload{rekey}, t.offer.payloads(t.exchange.payloads()...)...)...)
@@ -124,7 +124,7 @@ func (t *createTask) fail(s *ikeSA, err *Error) {
 }
 
 func (t *createTask) response(s *ikeSA, ps []message.Payload) {
-	if n := message.FindNotify(ps, message.InvalidKEPayload); n != nil {
+	if n := message.FindNotify(ps, message.InvalidKEPayload); n != nil && !t.exchange.following() {
 		t.exchange.again(s, n, func(err *Error) { t.send(s, err) })
 		return
 	}
@@ -132,12 +132,16 @@ func (t *createTask) response(s *ikeSA, ps []message.Payload) {
 		t.refused(s, n)
 		return
 	}
+	if t.exchange.following() {
+		t.exchange.followed(s, ps)
+		return
+	}
 	a, err := s.acceptAnswer(t.offer, ps)
 	if err != nil {
 		t.undo(s, ps, err)
 		return
 	}
-	t.exchange.finish(s, a.suite.KE.ID, ps, func(shared []byte, err *Error) {
+	t.exchange.finish(s, a.suite, ps, func(shared []byte, err *Error) {
 		if err != nil {
 			t.undo(s, ps, err)
 			return
@@ -150,8 +154,9 @@ func (t *createTask) response(s *ikeSA, ps []message.Payload) {
 func (t *createTask) refused(s *ikeSA, n *message.Notify) {
 	err := errChildRefused(s, t.offer, n)
 	switch {
-	case n.Notify == message.TemporaryFailure && t.old == nil && t.tries < maxRestarts:
-		// RFC 7296 §2.25: the peer is busy with the IKE SA.
+	case (n.Notify == message.TemporaryFailure || n.Notify == message.StateNotFound) && t.old == nil && t.tries < maxRestarts:
+		// RFC 7296 §2.25: the peer is busy with the IKE SA. RFC 9370 §2.2.4: or forgot what
+		// additional key exchanges were for.
 		t.releaseOffer(s)
 		t.tries++
 		s.later(t, backoff(t.tries, busyWait, busyMost))
@@ -187,7 +192,7 @@ func (t *createTask) finish(s *ikeSA, a *childAnswer, shared []byte) {
 		t.fail(s, errChildDeleted(a))
 		return
 	}
-	c, err := s.keyedChild(a, true, shared, t.exchange.ni, t.exchange.nr)
+	c, err := s.keyedChild(a, true, shared, t.exchange.ni, t.exchange.nr, t.exchange.more...)
 	if err != nil {
 		t.fail(s, err)
 		return
@@ -222,6 +227,7 @@ func (s *ikeSA) createChildRequest(ps []message.Payload) {
 		s.respond(notify(message.TemporaryFailure)) // RFC 7296 §2.25
 		return
 	}
+	s.dropFollowUp()
 	sa, ok := message.Find[*message.SA](ps)
 	nonce, hasNonce := message.Find[*message.Nonce](ps)
 	if !ok || !hasNonce {
@@ -312,33 +318,33 @@ func (o *childOpening) answer(s *ikeSA, r *childRequest) {
 		return
 	}
 	s.promised = o.chosen.spiIn
-	s.answerExchange(o.chosen.suite.KE.ID, o.ps, func(got *agreed) {
+	s.answerExchange(o.chosen.suite, o.ps, o)
+}
+
+func (o *childOpening) payloads(_ *ikeSA, between ...message.Payload) []message.Payload {
+	return o.chosen.payloads(o.num, between...)
+}
+
+func (o *childOpening) void(s *ikeSA) {
+	if s.promised == o.chosen.spiIn {
+		s.e.releaseESPSPI(s.promised)
 		s.promised = 0
-		if got == nil {
-			s.e.releaseESPSPI(o.chosen.spiIn)
-			return
-		}
-		if why := o.refusal(s); why != 0 {
-			s.e.releaseESPSPI(o.chosen.spiIn)
-			s.respond(notify(why))
-			return
-		}
-		o.finish(s, got)
-	})
+	}
 }
 
 // finish installs the child and then answers.
 func (o *childOpening) finish(s *ikeSA, got *agreed) {
 	a := o.chosen
-	c, err := s.keyedChild(a, false, got.shared, o.ni, got.nr)
+	c, err := s.keyedChild(a, false, got.shared, o.ni, got.nr, got.more...)
 	if err != nil {
-		s.e.releaseESPSPI(a.spiIn)
+		o.void(s)
 		s.childFailed(a.cfg.Name, err)
 		s.respond(notify(message.NoProposalChosen))
 		return
 	}
+	s.promised = 0
 	kept := s.install(c, a)
-	s.respond(a.payloads(o.num, got.between()...)...)
+	s.respond(got.answer(s, o)...)
 	lowest := lower(o.ni, got.nr)
 	if o.old == nil {
 		kept.lowest = lowest

@@ -41,7 +41,7 @@ func (s *ikeSA) announces() extension {
 	if s.conn.FragmentSize >= 0 {
 		x |= extFragmentation
 	}
-	if s.conn.offersAddKE() {
+	if s.knowsAddKE() {
 		x |= extIntermediate
 	}
 	if s.hasPPK() {
@@ -74,7 +74,9 @@ func (s *ikeSA) readExtensions(ps []message.Payload) {
 				s.redirectedFrom = from
 			}
 		case message.IntermediateExchangeSupported:
-			s.exts |= extIntermediate
+			if s.knowsAddKE() {
+				s.exts |= extIntermediate
+			}
 		case message.UsePPK:
 			if s.hasPPK() {
 				s.exts |= extPPK

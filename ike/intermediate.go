@@ -37,9 +37,16 @@ func (a *IntAuth) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, a.rounds+1)
 }
 
-// offersAddKE tells whether we may ask for additional key exchanges.
-func (c *Connection) offersAddKE() bool {
-	return slices.ContainsFunc(c.Proposals, suite.Proposal.HasAddKE)
+// knowsAddKE tells whether there may be additional key exchanges with the peer: with an
+// initiator's connection, or with any that a responder may mean.
+func (s *ikeSA) knowsAddKE() bool {
+	of := s.candidates
+	if s.initiator {
+		of = []*Connection{s.conn}
+	}
+	return slices.ContainsFunc(of, func(c *Connection) bool {
+		return slices.ContainsFunc(c.Proposals, suite.Proposal.HasAddKE)
+	})
 }
 
 // intermediate tells whether additional key exchanges are still to be done before

@@ -17,6 +17,15 @@ func hybridPair(t testing.TB, proposals ...string) (client, gateway *Connection)
 	return client, gateway
 }
 
+// hybridChildren gives the children additional key exchanges too, several of them.
+func hybridChildren(t testing.TB) (client, gateway *Connection) {
+	client, gateway = hybridPair(t, "aes256gcm16-prfsha256-x25519-ke1_mlkem768")
+	for _, c := range []*Connection{client, gateway} {
+		c.Children[0].Proposals = espProposals(t, "aes256gcm16-x25519-ke1_mlkem768-ke2_ecp256")
+	}
+	return client, gateway
+}
+
 // TestAdditionalKeyExchanges: every number of them, with each kind of method, the slow
 // ones by way of an Ask, and in fragments.
 func TestAdditionalKeyExchanges(t *testing.T) {

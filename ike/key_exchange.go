@@ -17,6 +17,14 @@ type keyExchange struct {
 	pair     kex.Initiator // nil without
 	ni, nr   []byte
 	restarts int
+
+	shared []byte // nil without a key exchange
+	// Additional ones: the methods that are still to be done, the key pair of the one under
+	// way, the secrets of those that were.
+	todo  []uint16
+	extra kex.Initiator
+	more  [][]byte
+	then  func(shared []byte, err *Error) // not nil while they are done
 }
 
 // begin makes a key pair of the preferred group, if there is one.
@@ -60,9 +68,10 @@ func (x *keyExchange) payloads() []message.Payload {
 	return ps
 }
 
-// finish takes Nonce and KE of the answer, which chose the group, and goes on with the
-// shared secret, nil without a key exchange.
-func (x *keyExchange) finish(s *ikeSA, group uint16, ps []message.Payload, then func(shared []byte, err *Error)) {
+// finish takes Nonce and KE of the answer, which chose with, and goes on with the
+// shared secret, nil without a key exchange, when the additional ones are done too.
+func (x *keyExchange) finish(s *ikeSA, with suite.Suite, ps []message.Payload, then func(shared []byte, err *Error)) {
+	group := with.KE.ID
 	nonce, ok := message.Find[*message.Nonce](ps)
 	if !ok {
 		then(nil, errChildIncomplete())
@@ -83,21 +92,9 @@ func (x *keyExchange) finish(s *ikeSA, group uint16, ps []message.Payload, then 
 			then(nil, errKeyExchange(err))
 			return
 		}
-		then(shared, nil)
+		x.shared, x.todo, x.then = shared, with.AddKEs(), then
+		x.next(s, ps)
 	})
-}
-
-// oneExchange leaves the additional key exchanges out of proposals: what those of the first
-// SA protect, its SK_d among it, goes into the keys of all that follow (RFC 7296 §2.18).
-func oneExchange(proposals []suite.Proposal) []suite.Proposal {
-	out := make([]suite.Proposal, len(proposals))
-	for i, p := range proposals {
-		for t := suite.TypeAddKE1; t <= suite.TypeAddKE7; t++ {
-			p = p.Without(t)
-		}
-		out[i] = p
-	}
-	return out
 }
 
 // lowest is the lower nonce of the exchange, by which simultaneous ones are judged.
@@ -108,6 +105,8 @@ type agreed struct {
 	nr     []byte
 	shared []byte // nil without a key exchange
 	ke     *message.KE
+	more   [][]byte          // the secrets of additional key exchanges
+	reply  []message.Payload // what the last of their requests is answered; nil without
 }
 
 // between is what stands between SA and TSi in an answer.
@@ -119,31 +118,45 @@ func (x *agreed) between() []message.Payload {
 	return ps
 }
 
-// answerExchange is the half of who answers: a request whose group is not the chosen one
-// is told so, and one whose value cannot be meant ends the SA; then gets nil in both
-// cases. The request may have become void when then is called.
-func (s *ikeSA) answerExchange(group uint16, ps []message.Payload, then func(*agreed)) {
+// answer is what the request that ended the key exchanges is answered.
+func (x *agreed) answer(s *ikeSA, o opening) []message.Payload {
+	if x.reply != nil {
+		return x.reply
+	}
+	return o.payloads(s, x.between()...)
+}
+
+// answerExchange is the half of who answers, with the suite that was chosen: a request
+// whose group is another one is told so, and one whose value cannot be meant ends the SA.
+// The request may have become void when o is finished.
+func (s *ikeSA) answerExchange(with suite.Suite, ps []message.Payload, o opening) {
+	group := with.KE.ID
 	if group == suite.KENone {
-		then(&agreed{nr: newNonce()})
+		s.complete(o, &agreed{nr: newNonce()})
 		return
 	}
 	ke, ok := message.Find[*message.KE](ps)
-	if !ok || ke.Method != group {
-		then(nil)
+	switch {
+	case !ok, ke.Method != group:
 		s.respond(invalidKE(group))
+		o.void(s)
 		return
-	}
-	if len(ke.Data) != kex.PublicLen(group) {
-		then(nil)
+	case len(ke.Data) != kex.PublicLen(group):
 		s.badRequest(errMissing("a KE payload of the wrong length"))
+		o.void(s)
 		return
 	}
 	s.exchangeKeys(group, ke.Data, func(public, shared []byte, err error) {
 		if err != nil {
-			then(nil)
 			s.badRequest(err)
+			o.void(s)
 			return
 		}
-		then(&agreed{nr: newNonce(), shared: shared, ke: &message.KE{Method: group, Data: public}})
+		got := &agreed{nr: newNonce(), shared: shared, ke: &message.KE{Method: group, Data: public}}
+		if todo := with.AddKEs(); len(todo) > 0 {
+			s.awaitFollowUp(o, got, todo)
+			return
+		}
+		s.complete(o, got)
 	})
 }

@@ -144,7 +144,7 @@ func (s *ikeSA) expects(h message.Header) bool {
 		// Between the rounds of IKE_AUTH an initiator may give up.
 		return !s.initiator && (h.Exchange == message.IKEAuth || h.Exchange == message.Informational && s.auth != nil)
 	case stateEstablished, stateDeleting, stateReplaced:
-		return h.Exchange == message.CreateChildSA || h.Exchange == message.Informational
+		return h.Exchange == message.CreateChildSA || h.Exchange == message.Informational || h.Exchange == message.IKEFollowupKE
 	case stateClosed:
 		return s.awaitsDelete && h.Exchange == message.Informational
 	}
@@ -197,6 +197,8 @@ func (s *ikeSA) takeRequest(p Path, h message.Header, ps []message.Payload, err 
 		s.authRequest(ps)
 	case message.CreateChildSA:
 		s.createChildRequest(ps)
+	case message.IKEFollowupKE:
+		s.followUpRequest(ps)
 	case message.Informational:
 		switch s.state {
 		case stateConnecting:

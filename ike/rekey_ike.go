@@ -27,7 +27,7 @@ func (t *rekeyTask) start(s *ikeSA) {
 	}
 	// What is in use is what both sides can do; and some clients cannot recover from
 	// another group.
-	t.proposals = oneExchange(preferring(s.conn.Proposals, s.suite))
+	t.proposals = s.followable(preferring(s.conn.Proposals, s.suite))
 	t.exchange = keyExchange{groups: usableKEs(t.proposals)}
 	t.spi = s.e.newIKESPI()
 	t.exchange.begin(s, func(err *Error) { t.send(s, err) })
@@ -66,12 +66,16 @@ func (t *rekeyTask) fail(s *ikeSA, err *Error) {
 }
 
 func (t *rekeyTask) response(s *ikeSA, ps []message.Payload) {
-	if n := message.FindNotify(ps, message.InvalidKEPayload); n != nil {
+	if n := message.FindNotify(ps, message.InvalidKEPayload); n != nil && !t.exchange.following() {
 		t.exchange.again(s, n, func(err *Error) { t.send(s, err) })
 		return
 	}
 	if n := message.FindError(ps); n != nil {
 		t.fail(s, errRekeyRefused(s, n))
+		return
+	}
+	if t.exchange.following() {
+		t.exchange.followed(s, ps)
 		return
 	}
 	sa, ok := message.Find[*message.SA](ps)
@@ -84,12 +88,12 @@ func (t *rekeyTask) response(s *ikeSA, ps []message.Payload) {
 		t.broken(s, errBadChoice(s, sa))
 		return
 	}
-	t.exchange.finish(s, got.KE.ID, ps, func(shared []byte, err *Error) {
+	t.exchange.finish(s, got, ps, func(shared []byte, err *Error) {
 		if err != nil {
 			t.broken(s, err)
 			return
 		}
-		made, failed := s.heir(true, t.spi, message.SPI(binary.BigEndian.Uint64(spi)), got, t.exchange.ni, t.exchange.nr, shared)
+		made, failed := s.heir(true, t.spi, message.SPI(binary.BigEndian.Uint64(spi)), got, t.exchange.ni, t.exchange.nr, shared, t.exchange.more...)
 		if failed != nil {
 			t.broken(s, errInternal(failed.Error()))
 			return
@@ -120,7 +124,7 @@ func (s *ikeSA) rekeyIKERequest(sa *message.SA, ni []byte, ps []message.Payload)
 	if ke, ok := message.Find[*message.KE](ps); ok {
 		group = ke.Method
 	}
-	ours := supportedKEs(oneExchange(preferring(s.conn.Proposals, s.suite)))
+	ours := supportedKEs(s.followable(preferring(s.conn.Proposals, s.suite)))
 	choice, err := suite.Select(offered, slices.Concat(onlyGroup(ours, group), ours), false)
 	if err != nil {
 		s.rekeyFailed("", errRefusedProposal(err))
@@ -128,46 +132,59 @@ func (s *ikeSA) rekeyIKERequest(sa *message.SA, ni []byte, ps []message.Payload)
 		return
 	}
 	p := sa.Proposals[choice.Index]
-	own, peer := s.e.newIKESPI(), message.SPI(binary.BigEndian.Uint64(p.SPI))
 	s.holding = true // what we ask for now would belong to the new SA
-	s.answerExchange(choice.Suite.KE.ID, ps, func(got *agreed) {
-		s.holding = false
-		if got == nil {
-			s.startNext()
-			return
-		}
-		if why := s.refusalOfRekeyIKE(); why != 0 {
-			s.respond(notify(why))
-			s.startNext()
-			return
-		}
-		made, err := s.heir(false, peer, own, choice.Suite, ni, got.nr, got.shared)
-		if err != nil {
-			s.badRequest(err)
-			return
-		}
-		answer := &message.SA{Proposals: []message.Proposal{{
-			Num: p.Num, SPI: binary.BigEndian.AppendUint64(nil, uint64(own)), Proposal: choice.Suite.Proposal(),
-		}}}
-		made.takeCrashToken(ps)
-		reply := append([]message.Payload{answer}, got.between()...)
-		s.respond(append(reply, s.e.crashToken(own, false)...)...)
-		if t := s.replacing(); t != nil {
-			// RFC 7296 §2.8.2: which one stays is decided when our own is answered.
-			if old := t.rival; old != nil {
-				old.made.close("another request of the peer", nil)
-			}
-			t.rival = &rival[ikeSA]{made, lower(ni, got.nr)}
-			made.inPlaceOf = s
-			return
-		}
-		s.handOver(made)
+	s.answerExchange(choice.Suite, ps, &ikeOpening{
+		own: s.e.newIKESPI(), peer: message.SPI(binary.BigEndian.Uint64(p.SPI)), suite: choice.Suite, num: p.Num, ni: ni, ps: ps,
 	})
+}
+
+// ikeOpening is a request of the peer for an IKE SA in place of this one on its way.
+type ikeOpening struct {
+	own, peer message.SPI
+	suite     suite.Suite
+	num       uint8 // of the chosen proposal
+	ni        []byte
+	ps        []message.Payload // of the request
+}
+
+func (*ikeOpening) refusal(s *ikeSA) message.NotifyType { return s.refusalOfRekeyIKE() }
+
+func (o *ikeOpening) payloads(s *ikeSA, between ...message.Payload) []message.Payload {
+	answer := &message.SA{Proposals: []message.Proposal{{
+		Num: o.num, SPI: binary.BigEndian.AppendUint64(nil, uint64(o.own)), Proposal: o.suite.Proposal(),
+	}}}
+	return append(append([]message.Payload{answer}, between...), s.e.crashToken(o.own, false)...)
+}
+
+func (*ikeOpening) void(s *ikeSA) {
+	s.holding = false
+	s.startNext()
+}
+
+func (o *ikeOpening) finish(s *ikeSA, got *agreed) {
+	s.holding = false
+	made, err := s.heir(false, o.peer, o.own, o.suite, o.ni, got.nr, got.shared, got.more...)
+	if err != nil {
+		s.badRequest(err)
+		return
+	}
+	made.takeCrashToken(o.ps)
+	s.respond(got.answer(s, o)...)
+	if t := s.replacing(); t != nil {
+		// RFC 7296 §2.8.2: which one stays is decided when our own is answered.
+		if old := t.rival; old != nil {
+			old.made.close("another request of the peer", nil)
+		}
+		t.rival = &rival[ikeSA]{made, lower(o.ni, got.nr)}
+		made.inPlaceOf = s
+		return
+	}
+	s.handOver(made)
 }
 
 // heir makes the SA that is to take the place of s. It has nothing yet of what s has
 // but its peer.
-func (s *ikeSA) heir(initiator bool, spii, spir message.SPI, with suite.Suite, ni, nr, shared []byte) (*ikeSA, error) {
+func (s *ikeSA) heir(initiator bool, spii, spir message.SPI, with suite.Suite, ni, nr, shared []byte, more ...[]byte) (*ikeSA, error) {
 	n := &ikeSA{
 		initiator: initiator, opener: s.opener, state: stateReplaced,
 		spii: spii, spir: spir, conn: s.conn, encapPath: s.encapPath, mobility: s.mobility,
@@ -179,7 +196,7 @@ func (s *ikeSA) heir(initiator bool, spii, spir message.SPI, with suite.Suite, n
 		return nil, err
 	}
 	s.e.link(n)
-	if err := n.setKeys(RekeyedSKEYSEED(s.prf, s.keys.D, ni, nr, shared)); err != nil {
+	if err := n.setKeys(RekeyedSKEYSEED(s.prf, s.keys.D, ni, nr, shared, more...)); err != nil {
 		s.e.unlink(n)
 		return nil, err
 	}
@@ -209,6 +226,7 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	n.queue = slices.DeleteFunc(queue, func(t task) bool { _, ok := t.(*rekeyTask); return ok })
 
 	terminating := s.state == stateDeleting
+	s.dropFollowUp()
 	s.holding = false
 	s.state, s.successor = stateReplaced, n
 	s.forgetRequest()

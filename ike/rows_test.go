@@ -22,7 +22,7 @@ func halfOpen(t testing.TB, client, gateway *Connection) (w *world, a, b *host, 
 	t.Helper()
 	w, a, b = pair(t, client, gateway)
 	w.fate = func(_ *host, s Send) int {
-		if h, err := message.ParseHeader(s.Data); err == nil && h.Exchange == message.IKEAuth {
+		if h, err := message.ParseHeader(s.Data); err == nil && (h.Exchange == message.IKEAuth || h.Exchange == message.IKEIntermediate) {
 			auth = s.Data
 			return 0
 		}

@@ -137,10 +137,11 @@ type ikeSA struct {
 	promised uint32   // SPI of a child that the peer asked for, while its keys are made
 	early    []uint32 // SPIs that the peer deleted while a child is being opened
 
-	successor *ikeSA // that has its place
-	inPlaceOf *ikeSA // whose place it may get: not decided yet
-	holding   bool   // the peer is making a successor: nothing more is asked on this one
-	failures  int    // of rekeying, one after the other
+	successor *ikeSA    // that has its place
+	inPlaceOf *ikeSA    // whose place it may get: not decided yet
+	followUp  *followUp // what the peer is opening
+	holding   bool      // the peer is making a successor: nothing more is asked on this one
+	failures  int       // of rekeying, one after the other
 
 	deadlines [deadlines]time.Time
 	due       time.Time
@@ -297,6 +298,7 @@ func (s *ikeSA) end(reason string, err *Error) {
 // releaseOffers gives back the SPIs of children that were offered and not answered, or
 // are being answered.
 func (s *ikeSA) releaseOffers() {
+	s.dropFollowUp()
 	if s.promised != 0 {
 		s.e.releaseESPSPI(s.promised)
 		s.promised = 0

@@ -24,6 +24,16 @@ type situation struct {
 func situations(t testing.TB, name string) situation {
 	t.Helper()
 	client, gateway := pskPair(t)
+	switch name {
+	case "half-open-hybrid":
+		name = "half-open"
+		client, gateway = hybridPair(t, "aes256gcm16-prfsha256-x25519-ke1_mlkem768")
+	case "intermediate-sent":
+		name = "auth-sent"
+		client, gateway = hybridPair(t, "aes256gcm16-prfsha256-x25519-ke1_mlkem768")
+	case "following":
+		client, gateway = hybridChildren(t)
+	}
 	client.Liveness, gateway.Liveness = -1, -1
 	return situationOf(t, name, client, gateway)
 }
@@ -61,6 +71,17 @@ func situationOf(t testing.TB, name string, client, gateway *Connection) situati
 		w.fate = silent
 		a.poke((*ikeSA).check)
 		return situation{w, a, b, engineOf(b), 0, 2}
+	case "following":
+		w, a, b := up(t, client, gateway)
+		w.fate = func(from *host, s Send) int {
+			if h, err := message.ParseHeader(s.Data); err == nil && h.Exchange == message.IKEFollowupKE {
+				return 0
+			}
+			return 1
+		}
+		rekeyChild(a)
+		w.run(100 * time.Millisecond)
+		return situation{w, b, a, engineOf(a), engineOf(b).expectID, 0}
 	case "deleting":
 		w, a, b := up(t, client, gateway)
 		w.fate = silent
@@ -120,18 +141,21 @@ func (x *situation) reaction(t *testing.T, raw []byte) string {
 // ID that is due, an old one, and one ahead (security.md C1).
 func TestStateByMessage(t *testing.T) {
 	const table = `
-	                 IKE_SA_INIT  IKE_AUTH  CREATE_CHILD_SA  INFORMATIONAL  other
-	init-sent        drop         drop      drop             drop           drop
-	half-open        drop         end       drop             drop           drop
-	auth-sent        drop         drop      drop             drop           drop
-	eap-due          drop         end       drop             answer         drop
-	eap-over         drop         end       drop             answer         drop
-	eap-sent         drop         drop      drop             drop           drop
-	established-i    drop         drop      answer           answer         drop
-	established-r    drop         drop      answer           answer         drop
-	asking           drop         drop      answer           answer         drop
-	deleting         drop         drop      answer           answer         drop
-	closed           drop         drop      drop             drop           drop`
+	                 IKE_SA_INIT  IKE_AUTH  CREATE_CHILD_SA  INFORMATIONAL  IKE_FOLLOWUP_KE  IKE_INTERMEDIATE  other
+	init-sent        drop         drop      drop             drop           drop             drop              drop
+	half-open        drop         end       drop             drop           drop             drop              drop
+	auth-sent        drop         drop      drop             drop           drop             drop              drop
+	eap-due          drop         end       drop             answer         drop             drop              drop
+	eap-over         drop         end       drop             answer         drop             drop              drop
+	eap-sent         drop         drop      drop             drop           drop             drop              drop
+	established-i    drop         drop      answer           answer         answer           drop              drop
+	established-r    drop         drop      answer           answer         answer           drop              drop
+	asking           drop         drop      answer           answer         answer           drop              drop
+	deleting         drop         drop      answer           answer         answer           drop              drop
+	closed           drop         drop      drop             drop           drop             drop              drop
+	half-open-hybrid drop         drop      drop             drop           drop             end               drop
+	intermediate-sent drop         drop      drop             drop           drop             drop              drop
+	following        drop         drop      answer           answer         answer           drop              drop`
 	// What a response to our outstanding request does; all others are dropped.
 	awaited := map[string]struct {
 		kind message.ExchangeType
@@ -141,12 +165,14 @@ func TestStateByMessage(t *testing.T) {
 		"eap-sent":  {message.IKEAuth, "gone"},
 		"asking":    {message.Informational, "go on"},
 		"deleting":  {message.Informational, "gone"},
+
+		"intermediate-sent": {message.IKEIntermediate, "gone"},
 	}
 	cases := 0
 	for _, line := range strings.Split(strings.TrimSpace(table), "\n")[1:] {
 		words := strings.Fields(line)
 		name, reactions := words[0], words[1:]
-		kinds := []message.ExchangeType{34, 35, 36, 37, 38, 43, 44, 0, 33, 99, 255}
+		kinds := []message.ExchangeType{34, 35, 36, 37, 44, 43, 38, 0, 33, 99, 255}
 		for i, kind := range kinds {
 			due := reactions[min(i, len(reactions)-1)]
 			for _, response := range []bool{false, true} {

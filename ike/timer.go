@@ -19,9 +19,10 @@ const (
 	dueRekey                      // replace the SA
 	dueHard                       // end it, if that was not possible
 	dueChildren                   // the same for one of its children; or a delayed task
+	dueFollowUp                   // forget what additional key exchanges of the peer were for
 )
 
-const deadlines = int(dueChildren) + 1
+const deadlines = int(dueFollowUp) + 1
 
 // set arms a deadline of the SA; the zero time disarms it.
 func (s *ikeSA) set(d deadline, at time.Time) {
@@ -74,6 +75,8 @@ func (s *ikeSA) tick() {
 			s.rekey(false)
 		case dueHard:
 			s.terminate("its lifetime is over and nobody replaced it")
+		case dueFollowUp:
+			s.dropFollowUp()
 		case dueChildren:
 			s.childrenDue()
 		}

@@ -27,6 +27,7 @@ const (
 	UnexpectedNATDetected      NotifyType = 41 // RFC 4555
 	TemporaryFailure           NotifyType = 43
 	ChildSANotFound            NotifyType = 44
+	StateNotFound              NotifyType = 47    // RFC 9370
 	MSStatus                   NotifyType = 12345 // Microsoft, private use
 )
 
@@ -122,6 +123,8 @@ func (t NotifyType) String() string {
 		return "TEMPORARY_FAILURE"
 	case ChildSANotFound:
 		return "CHILD_SA_NOT_FOUND"
+	case StateNotFound:
+		return "STATE_NOT_FOUND"
 	case MSStatus:
 		return "MS_STATUS"
 	case InitialContact:
