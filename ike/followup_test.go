@@ -206,8 +206,10 @@ func TestFollowUpHostile(t *testing.T) {
 			payloads func(link []byte) []message.Payload
 			want     message.NotifyType // 0: the SA ends by INVALID_SYNTAX
 		}{
-			"no link":    {func([]byte) []message.Payload { return []message.Payload{mlkemKE()} }, message.StateNotFound},
-			"empty link": {func([]byte) []message.Payload { return []message.Payload{mlkemKE(), notify(message.AdditionalKeyExchange)} }, message.StateNotFound},
+			"no link": {func([]byte) []message.Payload { return []message.Payload{mlkemKE()} }, message.StateNotFound},
+			"empty link": {func([]byte) []message.Payload {
+				return []message.Payload{mlkemKE(), notify(message.AdditionalKeyExchange)}
+			}, message.StateNotFound},
 			"other link": {func(link []byte) []message.Payload {
 				return []message.Payload{mlkemKE(), notifyData(message.AdditionalKeyExchange, append(slices.Clone(link), 0))}
 			}, message.StateNotFound},
