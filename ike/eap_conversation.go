@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"crypto/x509"
 	"strings"
 
 	"martlet/crypto/pki"
@@ -61,7 +60,7 @@ type eapEnd interface {
 	Method() eap.Type
 	Mutual() bool
 	Warnings() []string
-	Chain() []*x509.Certificate
+	Vouched(error) eap.Step
 }
 
 // converse begins EAP; what was before has come to its end.
@@ -114,6 +113,21 @@ func (s *ikeSA) eapWork(c *conversation, work func(), then func(eap.Step)) {
 		default:
 			then(c.end.Resume())
 		}
+	})
+}
+
+// eapVouch asks about the revocation of certificates inside EAP, and goes on with the
+// next step.
+func (s *ikeSA) eapVouch(c *conversation, policy pki.Revocation, q *eap.Vouch, then func(eap.Step)) {
+	s.ask(Vouch{SA: s.id(), Connection: s.conn.Name, Chain: q.Chain, Policy: policy, Stapled: q.Stapled}, func(r Reply) {
+		if s.eap != c {
+			return
+		}
+		got, ok := r.(Vouched)
+		if !ok {
+			got.Err = errWrongReply
+		}
+		then(c.end.Vouched(got.Err))
 	})
 }
 

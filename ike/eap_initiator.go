@@ -68,6 +68,7 @@ func (t *authTask) peerConfig(s *ikeSA, user string, r CredentialReply) (eap.Pee
 		Identity: p.Identity, Username: user, Password: r.Password,
 		Methods: p.Methods, Inner: p.Inner,
 		Verifier: p.Verifier, ServerName: p.ServerName, MinTLS: p.MinTLS, MaxTLS: p.MaxTLS,
+		Revocation: s.conn.Remote.Revocation,
 	}
 	cfg.Verifier.Now = s.e.now
 	if len(t.round.Credentials) > 0 {
@@ -94,6 +95,8 @@ func (t *authTask) eapStep(s *ikeSA, st eap.Step) {
 		t.giveUp(s, errTooManyLogins())
 	case st.Work != nil:
 		s.eapWork(c, st.Work, func(st eap.Step) { t.eapStep(s, st) })
+	case st.Vouch != nil:
+		s.eapVouch(c, s.conn.Remote.Revocation, st.Vouch, func(st eap.Step) { t.eapStep(s, st) })
 	case st.Done && st.Err != nil:
 		err := errEAP(s, st.Err)
 		if err.Remote {
@@ -106,7 +109,6 @@ func (t *authTask) eapStep(s *ikeSA, st eap.Step) {
 		t.giveUp(s, errEAPOnlyUnsafe())
 	case st.Done:
 		s.succeed(c)
-		s.mustVouch(&s.conn.Remote, c.end.Chain(), nil)
 		t.proveEAP(s)
 	default:
 		s.request(message.IKEAuth, &message.EAP{Data: st.Send})

@@ -22,6 +22,7 @@ func (s *ikeSA) beginEAP(a *authentication) {
 		cfg := eap.ServerConfig{
 			Methods: r.Methods, Inner: r.Inner, Credentials: r.Credentials,
 			Verifier: r.Verifier, MinTLS: r.MinTLS, MaxTLS: r.MaxTLS,
+			Revocation: a.round.Revocation,
 		}
 		cfg.Verifier.Now = s.e.now
 		server := eap.NewServer(cfg)
@@ -53,6 +54,8 @@ func (s *ikeSA) eapStep(a *authentication, server *eap.Server, st eap.Step) {
 		s.refuseWith(message.NoAdditionalSAs, errTooManyLogins())
 	case st.Work != nil:
 		s.eapWork(c, st.Work, func(st eap.Step) { s.eapStep(a, server, st) })
+	case st.Vouch != nil:
+		s.eapVouch(c, a.round.Revocation, st.Vouch, func(st eap.Step) { s.eapStep(a, server, st) })
 	case st.Lookup != "":
 		name := a.userName(st.Lookup)
 		s.ask(Account{SA: s.id(), Connection: s.conn.Name, Name: name}, func(r Reply) {
@@ -66,7 +69,6 @@ func (s *ikeSA) eapStep(a *authentication, server *eap.Server, st eap.Step) {
 		s.refuseEAP(a, st.Send, errEAP(s, st.Err))
 	case st.Done:
 		s.succeed(c)
-		s.mustVouch(a.round, server.Chain(), nil)
 		c.identity = a.userName(server.Identity())
 		s.answerRound(a, false, &message.EAP{Data: st.Send})
 	default:

@@ -16,6 +16,7 @@ import (
 type want struct {
 	work   func()
 	lookup string
+	vouch  *Vouch
 }
 
 // channel runs crypto/tls, and what goes on inside, as a coroutine: a script that reads
@@ -32,6 +33,7 @@ type channel struct {
 	polling bool // reading does not wait
 	id      byte // of the packet that was received, or on a server of the one to come
 	answer  *Account
+	verdict error // on the chain that was shown last
 
 	conn   *tls.Conn
 	secret tlsSecret
@@ -100,10 +102,23 @@ func (c *channel) account(name string) (*Account, error) {
 	return c.answer, nil
 }
 
+// conversation is a Peer or a Server inside a tunnel.
+type conversation interface {
+	// Resume goes on after Work was done.
+	Resume() Step
+	// Vouched answers a Vouch.
+	Vouched(error) Step
+}
+
 // settle does what a conversation inside wants besides packets.
-func (c *channel) settle(inner interface{ Resume() Step }, st Step) (Step, error) {
+func (c *channel) settle(inner conversation, st Step) (Step, error) {
 	for {
 		switch {
+		case st.Vouch != nil:
+			if !c.ask(want{vouch: st.Vouch}) {
+				return st, errGone
+			}
+			st = inner.Vouched(c.verdict)
 		case st.Work != nil:
 			if !c.ask(want{work: st.Work}) {
 				return st, errGone

@@ -12,6 +12,7 @@
 package eap
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 
@@ -95,14 +96,22 @@ func (t Type) onTLS() bool { return t == TypeTLS || t.tunnels() }
 // false gateway gets suffices to find the password.
 func (t Type) Mutual() bool { return t.onTLS() }
 
-// Step is what a conversation wants next. Exactly one of Send, Work, Lookup and Done
+// Step is what a conversation wants next. Exactly one of Send, Work, Lookup, Vouch and Done
 // holds, but a server's last step may have Send beside Done.
 type Step struct {
 	Send   []byte // an EAP packet for the other side; the caller may keep it
 	Work   func() // a computation that may take long; run it once, on any goroutine, then call Resume
 	Lookup string // server only: the account of this name is wanted, then call Account; as it came, see BareName
+	Vouch  *Vouch // whether certificates are revoked is to be asked, then call Vouched; only where Revocation is not off
 	Done   bool   // it is over; with Err nil successfully
 	Err    error  // an *Error
+}
+
+// Vouch is a chain of the other side's TLS certificates that was verified, but for
+// revocation. Nothing that is worth protecting was said to its owner so far.
+type Vouch struct {
+	Chain   []*x509.Certificate // the other side's own first, the trusted one last
+	Stapled [][]byte            // OCSP responses in DER that came along, unverified; mostly none
 }
 
 // Account is what a server knows of a user. One of the two suffices, but MD5 needs the
@@ -121,6 +130,16 @@ const (
 	maxRounds = 256
 	maxOctets = 512 << 10
 	maxName   = 253 // of a user, in octets (RFC 7542 §2.3 has the same for domains)
+)
+
+// waiting is what the caller has to bring next.
+type waiting uint8
+
+const (
+	waitPacket waiting = iota
+	waitWork
+	waitAccount
+	waitVouched
 )
 
 // lifetime counts what one conversation took.

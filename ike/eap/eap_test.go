@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"martlet/crypto/pki"
 	"martlet/crypto/suite"
 )
 
@@ -24,6 +25,14 @@ func accounts(name string) *Account {
 	return nil
 }
 
+// vouch finds a certificate revoked whose name says so.
+func vouch(v *Vouch) error {
+	if v.Chain[0].Subject.CommonName == "revoked" {
+		return &pki.CertError{Code: pki.CodeRevoked, What: "revoked"}
+	}
+	return nil
+}
+
 // outcome is the end of a conversation as both sides saw it.
 type outcome struct {
 	peer, server Step
@@ -36,6 +45,7 @@ type outcome struct {
 type end interface {
 	Handle([]byte) Step
 	Resume() Step
+	Vouched(error) Step
 }
 
 // settle does the work that a step wants and answers lookups.
@@ -43,7 +53,7 @@ func settle(t testing.TB, e end, st Step, lookup func(string) *Account, seen *[]
 	t.Helper()
 	for range 100 {
 		wants := 0
-		for _, w := range []bool{st.Work != nil, st.Lookup != "", st.Done, st.Send != nil && !st.Done} {
+		for _, w := range []bool{st.Work != nil, st.Vouch != nil, st.Lookup != "", st.Done, st.Send != nil && !st.Done} {
 			if w {
 				wants++
 			}
@@ -60,6 +70,8 @@ func settle(t testing.TB, e end, st Step, lookup func(string) *Account, seen *[]
 		case st.Work != nil:
 			st.Work()
 			st = e.Resume()
+		case st.Vouch != nil:
+			st = e.Vouched(vouch(st.Vouch))
 		case st.Lookup != "":
 			*seen = append(*seen, st.Lookup)
 			st = e.(*Server).Account(lookup(st.Lookup))

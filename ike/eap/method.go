@@ -7,11 +7,12 @@ import (
 )
 
 // turn is what a method wants after it was given something: one of send, work, lookup,
-// over or err.
+// vouch, over or err.
 type turn struct {
 	send   []byte // behind the type of the next packet; not nil
 	work   func()
 	lookup string
+	vouch  *Vouch
 	over   bool   // a server's method: the peer is authenticated
 	err    *Error // over without success
 }
@@ -24,6 +25,8 @@ type method interface {
 	handle(id byte, data []byte) turn
 	// resume goes on after work was done.
 	resume() turn
+	// vouched answers a vouch; nil: nothing is revoked.
+	vouched(error) turn
 	// complete tells whether EAP-Success may come now (RFC 3748 §4.2).
 	complete() bool
 	// failure is what the method knows about why it failed, or nil.
@@ -41,9 +44,8 @@ type serverMethod interface {
 	account(*Account) turn
 	// identity is who was authenticated; after success only.
 	identity() string
-	// chain leads from the peer's certificate to the CA that is trusted, nil if the method uses
-	// none; after success only.
-	chain() []*x509.Certificate
+	// certificate is the peer's, nil if the method uses none; after success only.
+	certificate() *x509.Certificate
 }
 
 // plain is what the methods without TLS have in common.
@@ -54,13 +56,14 @@ type plain struct {
 }
 
 func (*plain) resume() turn        { return turn{err: protocolError("there was no work to do")} }
+func (*plain) vouched(error) turn  { return turn{err: protocolError("no certificate was shown")} }
 func (p *plain) complete() bool    { return p.finished }
 func (p *plain) failure() *Error   { return p.reason }
 func (p *plain) key() suite.Secret { return p.msk }
 func (*plain) warnings() []string  { return nil }
 func (*plain) stop()               {}
 
-func (*plain) chain() []*x509.Certificate { return nil }
+func (*plain) certificate() *x509.Certificate { return nil }
 
 // outOfTurn is a packet that the method does not expect in its state.
 func outOfTurn(t Type) turn {

@@ -33,6 +33,8 @@ type PeerConfig struct {
 	// where the gateway's own identity was proved by IKE already.
 	ServerName pki.Identity
 
+	Revocation pki.Revocation // not off: ask by Vouch about the server's certificates
+
 	MinTLS, MaxTLS uint16 // as in crypto/tls; zero: 1.2 and 1.3
 	FragmentSize   int    // most octets of TLS in one packet; zero: 1,000
 
@@ -51,7 +53,7 @@ type Peer struct {
 	id      byte   // of the request that is being answered
 	lastIn  []byte // and the answer to it
 	lastOut []byte
-	working bool
+	waits   waiting
 	said    string // by the last notification
 	refused bool   // we answered with Nak
 	end     *Step
@@ -94,7 +96,7 @@ func (p *Peer) Handle(raw []byte) Step {
 	if err := p.life.spend(raw); err != nil {
 		return p.fail(err)
 	}
-	if p.working {
+	if p.waits != waitPacket {
 		return p.fail(protocolError("a packet came while the last one was being worked on"))
 	}
 	if p.lastOut != nil && bytes.Equal(raw, p.lastIn) {
@@ -195,8 +197,11 @@ func (p *Peer) step(t turn) Step {
 	case t.err != nil:
 		return p.fail(t.err)
 	case t.work != nil:
-		p.working = true
+		p.waits = waitWork
 		return Step{Work: t.work}
+	case t.vouch != nil:
+		p.waits = waitVouched
+		return Step{Vouch: t.vouch}
 	case t.send != nil:
 		return p.send(p.typ, t.send)
 	}
@@ -208,11 +213,24 @@ func (p *Peer) Resume() Step {
 	if p.end != nil {
 		return *p.end
 	}
-	if !p.working {
+	if p.waits != waitWork {
 		return p.fail(protocolError("there was no work to do"))
 	}
-	p.working = false
+	p.waits = waitPacket
 	return p.step(p.method.resume())
+}
+
+// Vouched answers a Vouch; with an error, such as a *pki.CertError, the certificate is
+// refused.
+func (p *Peer) Vouched(err error) Step {
+	if p.end != nil {
+		return *p.end
+	}
+	if p.waits != waitVouched {
+		return p.fail(protocolError("nobody was to be vouched for"))
+	}
+	p.waits = waitPacket
+	return p.step(p.method.vouched(err))
 }
 
 // success is EAP-Success: right only where the method is complete (RFC 3748 §4.2).
@@ -296,13 +314,9 @@ func (p *Peer) Method() Type { return p.typ }
 func (p *Peer) Mutual() bool { return p.succeeded() && p.typ.Mutual() }
 
 // Certificate is the server's of a method on TLS after success, else nil.
-func (p *Peer) Certificate() *x509.Certificate { return first(p.Chain()) }
-
-// Chain leads from it to the CA that is trusted. Whether any of it was revoked is for the
-// caller to ask.
-func (p *Peer) Chain() []*x509.Certificate {
+func (p *Peer) Certificate() *x509.Certificate {
 	if m, ok := p.method.(*tlsMethod); ok && p.succeeded() {
-		return m.certs
+		return m.cert
 	}
 	return nil
 }

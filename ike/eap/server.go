@@ -25,6 +25,8 @@ type ServerConfig struct {
 	// there is no EAP-Request/Identity.
 	SkipIdentity string
 
+	Revocation pki.Revocation // not off: ask by Vouch about client certificates
+
 	MinTLS, MaxTLS uint16 // as in crypto/tls; zero: 1.2 and 1.3
 	FragmentSize   int    // most octets of TLS in one packet; zero: 1,000
 
@@ -50,14 +52,6 @@ type Server struct {
 	waits   waiting
 	end     *Step
 }
-
-type waiting uint8
-
-const (
-	waitPacket waiting = iota
-	waitWork
-	waitAccount
-)
 
 // NewServer makes a conversation; Start begins it.
 func NewServer(config ServerConfig) *Server {
@@ -216,6 +210,9 @@ func (s *Server) step(t turn) Step {
 	case t.lookup != "":
 		s.waits = waitAccount
 		return Step{Lookup: t.lookup}
+	case t.vouch != nil:
+		s.waits = waitVouched
+		return Step{Vouch: t.vouch}
 	case t.over:
 		return s.finish(Step{Send: resultPacket(codeSuccess, s.id), Done: true})
 	case t.send != nil:
@@ -247,6 +244,19 @@ func (s *Server) Resume() Step {
 	}
 	s.waits = waitPacket
 	return s.step(s.method.resume())
+}
+
+// Vouched answers a Vouch; with an error, such as a *pki.CertError, the certificate is
+// refused.
+func (s *Server) Vouched(err error) Step {
+	if s.end != nil {
+		return *s.end
+	}
+	if s.waits != waitVouched {
+		return s.fail(protocolError("nobody was to be vouched for"))
+	}
+	s.waits = waitPacket
+	return s.step(s.method.vouched(err))
 }
 
 // fail ends with EAP-Failure, which bears the number of the request that was answered
@@ -310,22 +320,11 @@ func (s *Server) Identity() string {
 func (s *Server) Claimed() string { return s.claimed }
 
 // Certificate is the client's after success by TLS, else nil.
-func (s *Server) Certificate() *x509.Certificate { return first(s.Chain()) }
-
-// Chain leads from it to the CA that is trusted. Whether any of it was revoked is for the
-// caller to ask.
-func (s *Server) Chain() []*x509.Certificate {
+func (s *Server) Certificate() *x509.Certificate {
 	if !s.succeeded() {
 		return nil
 	}
-	return s.method.chain()
-}
-
-func first(chain []*x509.Certificate) *x509.Certificate {
-	if len(chain) == 0 {
-		return nil
-	}
-	return chain[0]
+	return s.method.certificate()
 }
 
 // Reason is what is known of why the peer cannot succeed any more, while it has not been

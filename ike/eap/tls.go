@@ -41,9 +41,10 @@ func (m *tlsMethod) tlsCertificate(cred *pki.Credential) tls.Certificate {
 	return out
 }
 
-// verify checks the other side's certificate: chain, usage and name. crypto/tls calls it
-// before anything of ours is sent that is worth protecting.
-func (m *tlsMethod) verify(v pki.Verifier, role pki.Purpose, name pki.Identity) func(tls.ConnectionState) error {
+// verify checks the other side's certificate: chain, usage, name and, where it is asked
+// about, revocation. crypto/tls calls it before anything of ours is sent that is worth
+// protecting.
+func (m *tlsMethod) verify(v pki.Verifier, role pki.Purpose, name pki.Identity, revocation pki.Revocation) func(tls.ConnectionState) error {
 	return func(cs tls.ConnectionState) error {
 		if len(cs.PeerCertificates) == 0 {
 			return &pki.CertError{Code: pki.CodeMalformed, What: "the other side sent no certificate"}
@@ -65,7 +66,19 @@ func (m *tlsMethod) verify(v pki.Verifier, role pki.Purpose, name pki.Identity) 
 				return err
 			}
 		}
-		m.certs = chain
+		if revocation != pki.RevocationOff && len(pki.Links(chain)) > 0 {
+			vouch := &Vouch{Chain: chain}
+			if len(cs.OCSPResponse) > 0 {
+				vouch.Stapled = [][]byte{cs.OCSPResponse}
+			}
+			if !m.c.ask(want{vouch: vouch}) {
+				return errGone
+			}
+			if m.c.verdict != nil {
+				return m.c.verdict
+			}
+		}
+		m.cert = leaf
 		return nil
 	}
 }
@@ -76,7 +89,7 @@ func (p *Peer) handshakePeer(m *tlsMethod) error {
 	config := m.tlsConfig(c.MinTLS, c.MaxTLS, c.Verifier)
 	config.Rand = c.Rand
 	config.InsecureSkipVerify = true // verify does it, with the rules of package pki
-	config.VerifyConnection = m.verify(c.Verifier, pki.ServerAuth, c.ServerName)
+	config.VerifyConnection = m.verify(c.Verifier, pki.ServerAuth, c.ServerName, c.Revocation)
 	if m.typ == TypeTLS {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			cert := m.tlsCertificate(c.Credential)
@@ -98,7 +111,7 @@ func (s *Server) handshakeServer(m *tlsMethod) error {
 	}
 	if m.typ == TypeTLS {
 		config.ClientAuth = tls.RequireAnyClientCert
-		config.VerifyConnection = m.verify(c.Verifier, pki.ClientAuth, pki.Identity{})
+		config.VerifyConnection = m.verify(c.Verifier, pki.ClientAuth, pki.Identity{}, c.Revocation)
 		// Which CAs we name tells the client which of its certificates to use.
 		config.ClientCAs = x509.NewCertPool()
 		for _, ca := range c.Verifier.Roots {
@@ -146,10 +159,10 @@ func (s *Server) tlsServer(m *tlsMethod) error {
 	if err := s.handshakeServer(m); err != nil {
 		return err
 	}
-	if len(m.certs) == 0 {
+	if m.cert == nil {
 		return errors.New("eap: no client certificate")
 	}
-	c.who = clientName(m.certs[0], s.claimed)
+	c.who = clientName(m.cert, s.claimed)
 	if err := c.exportMSK(TypeTLS); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -241,4 +242,70 @@ func TestKeyLog(t *testing.T) {
 	if client.Len() == 0 || !strings.Contains(server.String(), "CLIENT_TRAFFIC_SECRET_0") {
 		t.Error("no key log")
 	}
+}
+
+// TestRevocation: who asks for it is asked about each chain, before anything is shown to
+// its owner, inside a tunnel too; who does not is not.
+func TestRevocation(t *testing.T) {
+	a := newAuthority(t)
+	badServer := a.issue(t, pki.Request{CommonName: "revoked", DNSNames: []string{"aaa.example.com"}, Purpose: pki.ServerAuth})
+	badClient := a.issue(t, pki.Request{CommonName: "revoked", Emails: []string{"alice@example.com"}, Purpose: pki.ClientAuth})
+	for _, k := range []kind{{method: TypeTLS}, {TypeTTLS, []Type{TypePAP}}, {TypePEAP, []Type{TypeTLS}}} {
+		for _, version := range versions() {
+			for _, policy := range []pki.Revocation{pki.RevocationOff, pki.RevocationStrict} {
+				for _, bad := range []string{"", "server", "client"} {
+					t.Run(fmt.Sprint(k, tls.VersionName(version), policy, bad), func(t *testing.T) {
+						p := a.peer(k.method, k.inner, version, func(c *PeerConfig) {
+							c.Revocation = policy
+							if bad == "client" {
+								c.Credential = badClient
+							}
+						})
+						s := a.gateway(k.method, k.inner, func(c *ServerConfig) {
+							c.Revocation = policy
+							if bad == "server" {
+								c.Credentials = []*pki.Credential{badServer}
+							}
+						})
+						o := converse(t, p, s, nil)
+						noCert := k.method == TypeTTLS
+						if policy == pki.RevocationOff || bad == "" || bad == "client" && noCert {
+							agree(t, p, s, o)
+							return
+						}
+						is(t, o.peer.Err, CodeCertificate)
+						is(t, o.server.Err, CodeCertificate)
+						found := o.peer.Err
+						if bad == "client" {
+							found = o.server.Err
+						}
+						if !errors.Is(found, &pki.CertError{Code: pki.CodeRevoked}) {
+							t.Errorf("found %v", describe(found))
+						}
+						if len(o.lookups) > 0 || p.MSK() != nil || s.MSK() != nil {
+							t.Error("it went on")
+						}
+					})
+				}
+			}
+		}
+	}
+	// Stopped while somebody asks, nothing is left, as TestMain sees.
+	p := a.peer(TypeTTLS, nil, 0, func(c *PeerConfig) { c.Revocation = pki.RevocationRelaxed })
+	s := a.gateway(TypeTTLS, nil)
+	var seen []string
+	st := s.Start()
+	for st.Vouch == nil {
+		if st = p.Handle(st.Send); st.Vouch == nil {
+			st = settle(t, s, s.Handle(st.Send), accounts, &seen)
+		}
+	}
+	if st.Vouch.Chain[0] == nil || len(st.Vouch.Chain) != 2 {
+		t.Errorf("a chain of %d", len(st.Vouch.Chain))
+	}
+	is(t, p.Resume().Err, CodeProtocol)
+	is(t, p.Vouched(nil).Err, CodeProtocol)
+	s.Stop()
+	is(t, alice().Vouched(nil).Err, CodeProtocol)
+	is(t, NewServer(ServerConfig{}).Vouched(nil).Err, CodeProtocol)
 }

@@ -18,7 +18,7 @@ type tlsMethod struct {
 	c     *channel
 	frag  fragments
 	begun bool
-	certs []*x509.Certificate // of the other side, verified: its own first, the trusted CA last
+	cert  *x509.Certificate // the other side's, once it was verified
 }
 
 func newTLSMethod(t Type, client bool, size int, script func(*tlsMethod) error) *tlsMethod {
@@ -93,6 +93,8 @@ func (m *tlsMethod) advance() turn {
 		return turn{work: w.work}
 	case w.lookup != "":
 		return turn{lookup: w.lookup}
+	case w.vouch != nil:
+		return turn{vouch: w.vouch}
 	}
 	out := m.c.take()
 	if m.c.over && len(out) == 0 {
@@ -117,6 +119,11 @@ func (m *tlsMethod) account(a *Account) turn {
 	return m.advance()
 }
 
+func (m *tlsMethod) vouched(err error) turn {
+	m.c.verdict = err
+	return m.advance()
+}
+
 func (m *tlsMethod) complete() bool {
 	return !m.frag.pending() && !m.frag.inside && (m.c.over && m.c.err == nil || m.c.complete)
 }
@@ -134,7 +141,7 @@ func (m *tlsMethod) warnings() []string { return m.c.warned }
 func (m *tlsMethod) stop()              { m.c.stop() }
 func (m *tlsMethod) identity() string   { return m.c.who }
 
-func (m *tlsMethod) chain() []*x509.Certificate { return m.certs }
+func (m *tlsMethod) certificate() *x509.Certificate { return m.cert }
 
 // tlsError explains what crypto/tls or a script found.
 func tlsError(err error) *Error {
