@@ -24,7 +24,7 @@ type authTask struct {
 func (*authTask) priority() priority { return prioSetup }
 
 func (t *authTask) start(s *ikeSA) {
-	if s.conn.Local.Next != nil && !s.supports(extMultipleAuth) {
+	if s.resumed == nil && s.conn.Local.Next != nil && !s.supports(extMultipleAuth) {
 		err := errOneRoundOnly(s)
 		s.close(err.What, err)
 		return
@@ -35,6 +35,9 @@ func (t *authTask) start(s *ikeSA) {
 		return
 	}
 	t.round = &s.conn.Local
+	if s.resumed != nil {
+		t.round = &Local{Method: authResumed}
+	}
 	t.prove(s)
 }
 
@@ -72,7 +75,7 @@ func (t *authTask) prove(s *ikeSA) {
 		}
 		s.request(message.IKEAuth, t.proof(s, []message.Payload{t.id}, auth)...)
 	}
-	if t.round.Next != nil || t.round.Method == AuthEAP {
+	if t.round.Next != nil || t.round.Method == AuthEAP || t.round.Method == authResumed {
 		sign(func(auth []message.Payload, err *Error) { send(auth, nil, err) })
 		return
 	}
@@ -166,6 +169,11 @@ func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 	packet, isEAP := message.Find[*message.EAP](ps)
 	first, last := t.idr == nil, t.round.Next == nil && (s.eap == nil || s.eap.over)
 	if n := message.FindError(ps); n != nil && auth == nil && !isEAP && (first || !last || s.eap != nil || fatalNotify(n.Notify)) {
+		if s.resumed != nil {
+			t.releaseOffer(s)
+			s.startOver()
+			return
+		}
 		err := errAuthRefused(s, n)
 		s.close(err.What, err)
 		return
@@ -226,6 +234,9 @@ func (t *authTask) gateway(s *ikeSA, auth *message.Auth, ps []message.Payload) *
 	}
 	t.idr, s.remote = idr, identityOf(idr)
 	remote := &s.conn.Remote
+	if s.resumed != nil {
+		remote = &Remote{Method: authResumed}
+	}
 	if s.eap != nil && (auth == nil || remote.Method == AuthEAP) {
 		switch {
 		case !s.conn.EAPOnly:

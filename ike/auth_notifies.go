@@ -13,7 +13,7 @@ import (
 
 // authOffers is what an initiator adds to its first IKE_AUTH request.
 func (s *ikeSA) authOffers() []message.Payload {
-	var ps []message.Payload
+	ps := s.ticketRequest()
 	if s.conn.Local.Next != nil {
 		ps = append(ps, notify(message.MultipleAuthSupported))
 	}
@@ -38,6 +38,8 @@ func (s *ikeSA) readAuthOffers(ps []message.Payload) {
 			s.exts |= extMOBIKE
 		case message.EAPOnlyAuthentication:
 			s.exts |= extEAPOnly
+		case message.TicketRequest:
+			s.wantsTicket = true
 		case message.MultipleAuthSupported:
 			s.exts |= extMultipleAuth
 		}
@@ -61,6 +63,7 @@ func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 		ps = append(ps, s.announceMOBIKE()...)
 	}
 	if last {
+		ps = append(ps, s.ticketAnswer()...)
 		ps = append(ps, s.e.crashToken(s.own(), s.initiator)...)
 	}
 	return ps
@@ -71,6 +74,7 @@ func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 func (s *ikeSA) readAuthAnswers(ps []message.Payload, _, last bool) {
 	if last {
 		s.takeCrashToken(ps)
+		s.takeTicket(ps)
 	}
 	if last && message.FindNotify(ps, message.MOBIKESupported) != nil {
 		s.exts |= extMOBIKE

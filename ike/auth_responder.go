@@ -57,6 +57,14 @@ func (s *ikeSA) firstAuthRequest(ps []message.Payload) {
 	s.readAuthOffers(ps)
 	s.readCertReqs(ps)
 	s.remote = identityOf(idi)
+	if s.resumed != nil {
+		if err := s.authenticateResumed(a, auth, ps); err != nil {
+			s.refuseAuth(err)
+			return
+		}
+		s.passed(a)
+		return
+	}
 	var conn *Connection
 	var err *Error
 	if auth == nil {
@@ -251,10 +259,14 @@ func boolInt(b bool) int {
 func (s *ikeSA) admit(a *authentication) {
 	ipv4, ipv6 := wants(a.config)
 	a.wantIPv4, a.wantIPv6 = ipv4, ipv6
-	s.ask(Admit{
+	q := Admit{
 		SA: s.id(), Connection: s.conn.Name, Identity: s.remote, EAPIdentity: a.eapIdentity, Claimed: identityOf(a.idi), Path: s.path,
 		Wanted: named(a.config), WantIPv4: ipv4 && s.conn.Lease, WantIPv6: ipv6 && s.conn.Lease, InitialContact: a.initial,
-	}, func(r Reply) {
+	}
+	if s.resumed != nil {
+		q.Ticket = s.resumed.id
+	}
+	s.ask(q, func(r Reply) {
 		got, ok := r.(Admission)
 		switch {
 		case !ok:
@@ -273,6 +285,7 @@ func (s *ikeSA) admit(a *authentication) {
 			a.refused = errLease("no address is given out on connection " + s.conn.Name)
 		}
 		s.lease, s.authLifetime, s.barred = got.Lease, got.Lifetime, got.Barred
+		s.noTicket = got.NoTicket
 		s.sign(a, func() { s.answerAuth(a) })
 	})
 }
@@ -283,7 +296,11 @@ func (s *ikeSA) sign(a *authentication, then func()) {
 		then()
 		return
 	}
-	p, err := proofOf(s.conn, &s.conn.Local)
+	local := &s.conn.Local
+	if s.resumed != nil {
+		local = &Local{Method: authResumed}
+	}
+	p, err := proofOf(s.conn, local)
 	if err == nil {
 		s.local, err = p.identity(s, a.wanted)
 	}
@@ -297,7 +314,7 @@ func (s *ikeSA) sign(a *authentication, then func()) {
 		a.proof = []message.Payload{a.id}
 		then()
 		return
-	case s.conn.Local.Method == AuthEAP:
+	case local.Method == AuthEAP:
 		s.refuseAuth(errEAPOnlyDemanded(s))
 		return
 	}

@@ -52,6 +52,8 @@ func methodOf(a *message.Auth) AuthMethod {
 // proofOf is how we authenticate on a connection in one round.
 func proofOf(c *Connection, round *Local) (proof, *Error) {
 	switch round.Method {
+	case authResumed:
+		return &resumedProof{}, nil
 	case AuthPSK:
 		return &pskProof{local: round}, nil
 	case AuthCert:
@@ -65,6 +67,8 @@ func proofOf(c *Connection, round *Local) (proof, *Error) {
 // checkerOf is how the peer has to authenticate.
 func checkerOf(r *Remote) (proof, *Error) {
 	switch r.Method {
+	case authResumed:
+		return &resumedProof{}, nil
 	case AuthPSK:
 		return &pskProof{}, nil
 	case AuthCert:

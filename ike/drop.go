@@ -26,6 +26,7 @@ const (
 	DropInvalidKE                      // another group was asked for, INVALID_KE_PAYLOAD was sent
 	DropNoNATT                         // an initiator without NAT traversal
 	DropRedirected                     // sent to another gateway
+	DropTicket                         // a ticket that is not ours, too old, or no good any more
 	DropPanic                          // a fault of ours met while it was handled
 )
 
@@ -72,6 +73,8 @@ func (d Drop) String() string {
 		return "no-nat-traversal"
 	case DropRedirected:
 		return "redirected"
+	case DropTicket:
+		return "ticket"
 	case DropPanic:
 		return "panic"
 	}

@@ -30,6 +30,8 @@ type Engine struct {
 	gate        gate
 	redirects   map[string][]time.Time // that were followed lately, by connection
 	tokens      bucket                 // crash tokens that are compared
+	ticketKeys  TicketKey              // of yesterday or before
+	tickets     map[string]*keptTicket // that gateways gave us, by connection
 	drops       [dropCount]uint64
 	seats       int          // EAP conversations that cost a coroutine
 	addresses   []netip.Addr // of this host
@@ -60,6 +62,7 @@ func New(cfg *Config) *Engine {
 		children:  map[ChildID]*child{},
 		asks:      map[AskID]*waiting{},
 		redirects: map[string][]time.Time{},
+		tickets:   map[string]*keptTicket{}, ticketKeys: cfg.TicketKey,
 	}
 	e.gate.init(cfg.HalfOpen)
 	return e

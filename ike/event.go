@@ -189,6 +189,9 @@ type (
 		WantIPv6       bool
 		Wanted         []netip.Addr
 		InitialContact bool
+		// Ticket is that by which the peer resumes an SA that it lost (RFC 5723 §4.3). It must be let
+		// in once by each.
+		Ticket TicketID
 	}
 	// Admission lets the peer in with a lease, or refuses it: Refuse says why, and
 	// Notify is what the peer is told (INTERNAL_ADDRESS_FAILURE,
@@ -199,6 +202,8 @@ type (
 		Lease    Lease
 		Lifetime time.Duration
 		Barred   []string
+		// NoTicket keeps the peer from resuming this SA.
+		NoTicket bool
 		Refuse   string
 		Notify   message.NotifyType
 	}

@@ -39,6 +39,9 @@ type Config struct {
 	Shard     uint8
 	ShardBits uint8
 
+	// TicketKey is what tickets for session resumption are sealed with, the same for all
+	// engines of a node.
+	TicketKey TicketKey
 	// CrashSecret, if not empty, is what tokens for quick crash detection are made of (RFC 6290
 	// §5.1): 32 octets that are the same after a crash, and for all engines of a node.
 	CrashSecret suite.Secret
@@ -95,6 +98,9 @@ type Connection struct {
 	// FragmentSize is the largest IKE datagram in octets of UDP payload, zero means
 	// 1232 on IPv6 and 1252 on IPv4 (packets of 1280); negative turns fragmentation off.
 	FragmentSize int
+	// Tickets is how long a ticket for session resumption is good that we give out or use, 24
+	// hours at most; 0 is none (RFC 5723 §4.1).
+	Tickets time.Duration
 	// Childless is whether the IKE SA is opened without a child.
 	Childless Childless
 	// IgnoreRedirects makes the initiator stay where it is, whatever the gateway says

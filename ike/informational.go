@@ -43,6 +43,7 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 		}
 	}
 	s.peerDeleted(gone, more)
+	s.takeTicket(ps)
 	if n := message.FindNotify(ps, message.Redirect); n != nil {
 		s.redirectedLater(n)
 	}

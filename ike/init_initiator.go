@@ -39,7 +39,13 @@ func (e *Engine) newInitiator(conn *Connection, path, encap Path) *ikeSA {
 }
 
 // connect sends the first message.
-func (s *ikeSA) connect() { s.enqueue(&initTask{groups: usableKEs(s.conn.Proposals)}) }
+func (s *ikeSA) connect() {
+	if t := s.ticketFor(); t != nil {
+		s.enqueue(&resumeTask{ticket: t})
+		return
+	}
+	s.enqueue(&initTask{groups: usableKEs(s.conn.Proposals)})
+}
 
 // initTask is IKE_SA_INIT of the initiator.
 type initTask struct {

@@ -148,7 +148,7 @@ func (e *Engine) readOffer(o *initOffer) bool {
 // is never longer than the request.
 func (e *Engine) answerStateless(o *initOffer, ps ...message.Payload) {
 	m := message.Message{
-		Header:   message.Header{SPIi: o.header.SPIi, Exchange: message.IKESAInit, Flags: message.FlagResponse},
+		Header:   message.Header{SPIi: o.header.SPIi, Exchange: o.header.Exchange, Flags: message.FlagResponse},
 		Payloads: ps,
 	}
 	b := m.Append(nil)
@@ -312,7 +312,7 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 // came after it.
 func (s *ikeSA) repeatInit(p Path) {
 	s.e.drop(DropRepeated)
-	if s.replyExchange == message.IKESAInit && s.state == stateConnecting {
+	if (s.replyExchange == message.IKESAInit || s.replyExchange == message.IKESessionResume) && s.state == stateConnecting {
 		s.send(p, s.reply)
 	}
 }

@@ -26,6 +26,11 @@ func (e *Engine) datagram(p Path, raw []byte) {
 		e.initRequest(p, h, raw)
 		return
 	}
+	if h.Exchange == message.IKESessionResume && !h.IsResponse() && h.SPIr == 0 {
+		e.enter("IKE_SESSION_RESUME request", nil)
+		e.resumeRequest(p, h, raw)
+		return
+	}
 	own, peer := h.SPIi, h.SPIr
 	if h.FromInitiator() {
 		own, peer = h.SPIr, h.SPIi
@@ -43,8 +48,12 @@ func (e *Engine) datagram(p Path, raw []byte) {
 		return
 	}
 	e.enter(h.Exchange.String(), s)
-	if h.Exchange == message.IKESAInit {
+	switch h.Exchange {
+	case message.IKESAInit:
 		s.initResponse(h, raw)
+		return
+	case message.IKESessionResume:
+		s.resumeResponse(h, raw)
 		return
 	}
 	switch {

@@ -84,7 +84,8 @@ func (t *initTask) redirected(s *ikeSA, n *message.Notify) {
 		}
 		s.e.report(Redirected{SA: s.id(), New: s.id(), Connection: s.conn.Name, Path: s.path, To: to.String()})
 		s.redirectedFrom = s.gatewayHere()
-		s.path, s.encapPath = got.Path, got.Encap
+		s.startAt(got.Path)
+		s.encapPath = got.Encap
 		s.ni = newNonce()
 		t.cookie, t.solution, t.restarts = nil, nil, 0
 		t.keyAndSend(s, t.groups[0])

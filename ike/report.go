@@ -89,6 +89,7 @@ type (
 		Initiator   bool
 		Established bool
 		Replaced    bool
+		Ticket      TicketID // that the peer has of us and that goes with the SA, zero for none
 		Peer        pki.Identity
 		Path        Path
 		Reason      string

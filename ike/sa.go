@@ -68,6 +68,8 @@ const (
 // lineage is what an IKE SA hands on to the one that takes its place: who the peer is, and
 // what it can and may.
 type lineage struct {
+	kept          *keptTicket // that the gateway gave us
+	ticketID      TicketID    // of the one that we gave the peer
 	exts          extension
 	ppk           mixedPPK
 	peerHashes    []pki.HashID
@@ -112,6 +114,11 @@ type ikeSA struct {
 	place        place      // of a half-open responder
 
 	peerToken []byte // that the peer can show when it lost the SA (RFC 6290 §4.1); nil: none
+
+	// Session resumption (RFC 5723 §4).
+	resumed     *resumption // nil: this SA began with IKE_SA_INIT
+	wantsTicket bool        // the peer does
+	noTicket    bool        // the runner does not
 
 	// Redirection (RFC 5685 §3).
 	redirectedFrom message.GatewayID // in either role
@@ -285,8 +292,9 @@ func (s *ikeSA) end(reason string, err *Error) {
 	if quiet {
 		return
 	}
+	s.dropTicket(err)
 	down := Down{
-		SA: s.id(), Initiator: s.opener, Established: established, Replaced: s.superseded,
+		SA: s.id(), Initiator: s.opener, Established: established, Replaced: s.superseded, Ticket: s.ticketID,
 		Peer: s.remote, Path: s.path, Reason: reason, Err: err,
 	}
 	if s.conn != nil {

@@ -166,7 +166,7 @@ func (s *ikeSA) send(p Path, grams [][]byte) {
 func (s *ikeSA) admitRequest(h message.Header) (due, repeated bool) {
 	switch {
 	case s.reply != nil && h.MessageID == s.expectID-1 &&
-		h.Exchange == s.replyExchange && h.Exchange != message.IKESAInit:
+		h.Exchange == s.replyExchange && h.Exchange != message.IKESAInit && h.Exchange != message.IKESessionResume:
 		return false, true
 	case h.MessageID < s.expectID:
 		s.e.drop(DropReplayed)
