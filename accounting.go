@@ -157,6 +157,9 @@ func (r *registry) leave(h ike.Down) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forgetLogin(h.SA)
+	if h.Err == nil {
+		r.void.end(h.Ticket, time.Now())
+	}
 	g := r.in[h.SA]
 	if g == nil {
 		return

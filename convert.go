@@ -48,6 +48,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		EAPOnly:          c.EAPOnly,
 		IgnoreRedirects:  c.IgnoreRedirects,
 		Childless:        childlessOf(c.Childless),
+		Tickets:          max(0, time.Duration(c.Tickets)),
 		RedirectLate:     c.RedirectIn == "auth",
 	}
 	if c.Redirect != "" {

@@ -37,6 +37,7 @@ type registry struct {
 	in       map[ike.SAID]*guest
 	children map[ike.ChildID]*guest
 	logins   map[ike.SAID]*login
+	void     tickets
 	epoch    string // makes session names unlike those of earlier runs
 	sessions uint64
 }
@@ -101,6 +102,9 @@ func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
 func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.void.use(q.Ticket, time.Now()) {
+		return ike.Admission{Refuse: "the ticket by which it resumes an SA was used already, or that SA was closed in order"}, nil
+	}
 	g := &guest{sa: q.SA, connection: q.Connection, identity: q.Identity, claimed: q.Claimed, path: q.Path}
 	conn := r.config.Connections[q.Connection]
 	r.grant(g)
@@ -122,7 +126,7 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 		r.release(r.in[t.SA], false)
 	}
 	r.in[q.SA] = g
-	admission := ike.Admission{Barred: barred(conn, g.groups)}
+	admission := ike.Admission{Barred: barred(conn, g.groups), NoTicket: g.grant != nil}
 	if g.grant != nil {
 		admission.Lifetime = g.grant.SessionTimeout
 	}

@@ -5,6 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"martlet/ike"
 )
 
 func TestOwnSecret(t *testing.T) {
@@ -35,5 +38,30 @@ func TestOwnSecret(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 {
 		t.Errorf("%d files, %v", len(left), err)
+	}
+}
+
+// TestTicketKey: the key outlives the program, advances day by day, and what the file has
+// does not lead back.
+func TestTicketKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	day := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	first, err := ticketKey(dir, day)
+	if err != nil || first.Epoch != ike.EpochOf(day) {
+		t.Fatalf("%d, %v", first.Epoch, err)
+	}
+	for days := range 5 {
+		k, err := ticketKey(dir, day.AddDate(0, 0, days))
+		want, ok := first.Advance(max(first.Epoch, first.Epoch+uint32(days)-1))
+		if err != nil || !ok || k.Epoch != want.Epoch || !bytes.Equal(k.Key, want.Key) {
+			t.Errorf("after %d days: epoch %d, %v", days, k.Epoch, err)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "ticket-key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	// A clock that was wrong: what is from the future is replaced.
+	if k, err := ticketKey(dir, day.AddDate(0, 0, -9)); err != nil || k.Epoch != ike.EpochOf(day)-9 {
+		t.Errorf("epoch %d, %v", k.Epoch, err)
 	}
 }

@@ -86,6 +86,9 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	f.auth(all, c, path, dir, now)
 	f.addresses(all, c, path)
 	f.redirect(c, path)
+	if key := join(path, "tickets"); c.Tickets > maxTickets && !f.has(key) {
+		f.add(key, fmt.Sprintf("%v is too long", time.Duration(c.Tickets)), "24h at most")
+	}
 	f.lifetimes(c.Rekey, c.Lifetime, path)
 	if key := join(path, "childless"); !slices.Contains([]string{"allow", "prefer", "force", "never"}, c.Childless) && !f.has(key) {
 		f.add(key, fmt.Sprintf("unknown word %q", c.Childless), `"allow", "prefer", "force" or "never"`)
@@ -151,6 +154,9 @@ func (f *faults) remotes(c *Connection, path string) {
 		}
 	}
 }
+
+// maxTickets is how long a ticket may be good: its key is kept for two days.
+const maxTickets = Duration(24 * time.Hour)
 
 // redirect checks where peers are sent.
 func (f *faults) redirect(c *Connection, path string) {
