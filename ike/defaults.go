@@ -17,6 +17,7 @@ const (
 	maxInitLen       = 8 << 10          // octets of an IKE_SA_INIT request, which a half-open SA keeps
 	maxEarlyDeletes  = 64               // deletes of children that are not there yet
 	maxConversations = 256              // of EAP on TLS at once
+	idleConversation = 10 * time.Second // after which one of those gives way to another
 	maxAddresses     = 8                // of one host, told or believed
 	cookie2Len       = 16               // of a return routability check
 	checkTries       = 5                // transmissions of it before the old path is tried too

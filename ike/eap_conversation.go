@@ -86,17 +86,35 @@ func (s *ikeSA) stopEAP() {
 }
 
 // seat counts a conversation that has turned to a method on TLS, which costs a
-// coroutine, and tells whether there is room.
+// coroutine, and tells whether there is room. Where there is none, whoever has been silent
+// for longest makes some: else strangers who begin and say no more would keep all others out.
 func (s *ikeSA) seat() bool {
 	c := s.eap
 	if c.seated || c.end == nil || !c.end.Method().Mutual() {
 		return true
 	}
-	if s.e.seats >= maxConversations {
+	if s.e.seats >= maxConversations && !s.e.clearSeat() {
 		return false
 	}
 	s.e.seats++
 	c.seated = true
+	return true
+}
+
+// clearSeat ends the conversation of the peer that has been silent for longest, if that is
+// longer than machines take to answer.
+func (e *Engine) clearSeat() bool {
+	var idle *ikeSA
+	e.all(func(s *ikeSA) {
+		if !s.initiator && s.eap != nil && s.eap.seated && s.serving == nil && e.now.Sub(s.heard) >= idleConversation &&
+			(idle == nil || s.heard.Before(idle.heard)) {
+			idle = s
+		}
+	})
+	if idle == nil {
+		return false
+	}
+	idle.close("silent in EAP while others wait", errTooManyLogins())
 	return true
 }
 

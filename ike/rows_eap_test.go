@@ -299,17 +299,39 @@ func TestRow31CertificateInsideEAP(t *testing.T) {
 	}
 }
 
-// TestConversationsAreBounded: those that cost a coroutine.
+// TestConversationsAreBounded: those that cost a coroutine. One whose peer is silent gives way,
+// but not at once.
 func TestConversationsAreBounded(t *testing.T) {
 	client, gateway := eapPair(t, eap.TypeTTLS)
 	w, a, b := eapHosts(t, client, gateway)
-	b.e.seats = maxConversations
+	b.e.seats = maxConversations - 1
+	w.fate = func(_ *host, s Send) int { // the client falls silent in TLS
+		if m, err := message.ParseHeader(s.Data); err == nil && m.MessageID > 2 {
+			return 0
+		}
+		return 1
+	}
 	a.initiate("home", b)
-	w.run(10 * time.Second)
-	if got := b.downCode(); got != CodeRefused {
+	w.run(5 * time.Second)
+	if b.e.seats != maxConversations {
+		t.Fatalf("%d seats", b.e.seats)
+	}
+	w.fate = nil
+	other := w.add("other", "192.0.2.2", &Config{Connections: []*Connection{client}})
+	other.initiate("home", b)
+	w.fate = func(h *host, _ Send) int { return boolInt(h != a) }
+	w.run(2 * time.Second)
+	if got := other.downCode(); got != CodeRefused || len(b.established()) != 0 {
 		t.Errorf("code %s", got)
 	}
-	if b.e.seats != maxConversations {
+	w.run(10 * time.Second)
+	other.reports = nil
+	other.initiate("home", b)
+	w.run(2 * time.Second)
+	if len(other.established()) != 1 || found[Down](b)[1].Err.Code != CodeRefused {
+		t.Error("the silent one did not give way")
+	}
+	if b.e.seats != maxConversations-1 {
 		t.Errorf("%d seats", b.e.seats)
 	}
 }

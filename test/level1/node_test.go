@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"martlet/crypto/suite"
 	"martlet/ike"
+	"martlet/ike/eap"
 	"martlet/ike/message"
 	"martlet/test/simnet"
 )
@@ -247,6 +249,8 @@ func (n *node) ask(a ike.Ask) {
 			answer(n.findPaths(q))
 		case ike.Configure:
 			answer(ike.Configured{})
+		case ike.Account:
+			answer(ike.AccountReply{Account: &eap.Account{Password: suite.Secret(psk)}})
 		case ike.Vouch:
 			answer(ike.Vouched{})
 		case ike.Staple:

@@ -12,6 +12,7 @@ import (
 	"martlet/crypto/pki"
 	"martlet/crypto/suite"
 	"martlet/ike"
+	"martlet/ike/eap"
 	"martlet/ike/message"
 	"martlet/test/simnet"
 )
@@ -29,6 +30,7 @@ type scenario struct {
 	credential  int    // index into authority.credentials
 	mistrust    string // the node that must not get an SA up: it cannot verify the other
 	wrongPSK    bool   // neither may
+	login       string // "eap" or "eap behind a certificate" of the client; empty: neither
 	sixth       bool   // IPv6 outside
 	nat         *simnet.NATConfig
 	ikeClient   string
@@ -128,6 +130,9 @@ func newScenario(r *rand.Rand) scenario {
 		sc.commands = nil // a crash would forget the reason
 	}
 	slices.SortFunc(sc.commands, func(a, b command) int { return int(a.at - b.at) })
+	if sc.cert && !sc.bothStart && sc.mistrust != "gateway" {
+		sc.login = pick("", "eap", "eap behind a certificate")
+	}
 	return sc
 }
 
@@ -237,7 +242,21 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		c.Remote.Verifier = pki.Verifier{Roots: roots}
 		c.Remote.Revocation = pki.RevocationStrict // the world outside answers, but it takes its time
 	}
+	methods := []eap.Type{eap.TypeMSCHAPv2}
+	user := ike.Local{Method: ike.AuthEAP, EAP: ike.EAPPeer{User: clientID, Password: suite.Secret(psk), Methods: methods}}
+	door := ike.Remote{Method: ike.AuthEAP, ID: identity(clientID), EAP: ike.EAPServer{Methods: methods}}
+	switch {
+	case sc.login == "eap" && gateway:
+		c.Remote = door
+	case sc.login == "eap":
+		c.Local = user
+	case sc.login != "" && gateway:
+		c.Remote.Next = &door
+	case sc.login != "":
+		c.Local.Next = &user
+	}
 	config := &ike.Config{Connections: []*ike.Connection{c}}
+	config.HalfOpen.EAPLifetime = 30 * time.Second // as without: nobody types here
 	if sc.cookies {
 		config.HalfOpen.CookieTotal = -1 // always
 	}
