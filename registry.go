@@ -257,11 +257,8 @@ func (r *registry) own(g *guest, v4 bool) (bool, error) {
 func (r *registry) fromPools(conn *config.Connection, g *guest, v4 bool, wanted []netip.Addr) error {
 	named := r.again(g, v4, wanted)
 	var full error
-	for _, name := range conn.Pool {
+	for _, name := range r.poolsOf(conn, g, v4) {
 		pool := r.pools[name]
-		if pool == nil || pool.Is4() != v4 || !member(r.config.Pools[name].Groups, g.groups) {
-			continue
-		}
 		addr, err := pool.Acquire(g.identity, named)
 		if err != nil {
 			full = err
@@ -281,6 +278,22 @@ func (r *registry) rekeyed(before, after ike.SAID) {
 		delete(r.in, before)
 		r.in[after], g.sa = g, after
 	}
+}
+
+// poolsOf names the pools of a family that are for a guest: those that RADIUS names, if we
+// have them, else those of the connection that are for its groups.
+func (r *registry) poolsOf(conn *config.Connection, g *guest, v4 bool) []string {
+	family := func(name string) bool { return r.pools[name] != nil && r.pools[name].Is4() == v4 }
+	var out []string
+	if g.grant != nil {
+		out = slices.DeleteFunc(slices.Clone(g.grant.Pools), func(name string) bool { return !family(name) })
+	}
+	if len(out) > 0 {
+		return out
+	}
+	return slices.DeleteFunc(slices.Clone(conn.Pool), func(name string) bool {
+		return !family(name) || !member(r.config.Pools[name].Groups, g.groups)
+	})
 }
 
 // again is the address of a family that a guest names and has already, on an SA of the same

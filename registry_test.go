@@ -115,6 +115,8 @@ func TestUnique(t *testing.T) {
 }
 
 const groupsText = `
+[user.bob]
+password = "bob's password"
 [pool.admins]
 addresses = ["10.78.0.0/24"]
 groups = ["admins"]
@@ -123,7 +125,7 @@ from = ["127.0.0.0/8"]
 groups = ["admins", "staff"]
 pool = ["admins", "v4"]
 local = { auth = "psk", id = "gateway.test", secret = "` + testPSK + `" }
-peer = { auth = "psk", id = "*@grouped" }
+peer = { auth = "eap-mschapv2" }
 child.lan.local = ["10.1.0.0/16"]
 child.racks.local = ["10.2.0.0/16"]
 child.racks.groups = ["admins"]
@@ -156,6 +158,12 @@ func TestGroups(t *testing.T) {
 	if got := admit(4, "admins"); got.Refuse != "" || got.Barred != nil ||
 		!netip.MustParsePrefix("10.78.0.0/24").Contains(got.Lease.Addresses[0].Addr()) {
 		t.Errorf("admins: %+v", got)
+	}
+	loggedIn(r, 5, &aaa.Grant{User: "alice", Groups: []string{"staff"}, Pools: []string{"none", "admins"}})
+	q := admitOf(5, "alice", "phone", "192.0.2.1:4500")
+	q.Connection, q.WantIPv6 = "grouped", false
+	if got, _ := r.admit(q); !netip.MustParsePrefix("10.78.0.0/24").Contains(got.Lease.Addresses[0].Addr()) {
+		t.Errorf("Framed-Pool: %+v", got)
 	}
 	if len(r.logins) != 0 {
 		t.Errorf("%d logins are left", len(r.logins))

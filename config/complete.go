@@ -124,7 +124,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 		f.child(all, c, child, p, role, pq)
 	}
 	f.routes(c, path)
-	f.policy(c, path)
+	f.policy(all, c, path)
 }
 
 // remotes checks what tells where the peer is.

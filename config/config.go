@@ -105,7 +105,8 @@ type Connection struct {
 	EAPOnly bool `toml:"eap_only"`
 	// Request asks the gateway for virtual addresses: "ipv4", "ipv6".
 	Request []string `toml:"request"`
-	// Pool names the pools from which peers get virtual addresses.
+	// Pool names the pools from which peers get virtual addresses, unless RADIUS names
+	// others or an address (Framed-Pool, Framed-IP-Address).
 	Pool []string `toml:"pool"`
 	// Groups are those whose members may come in, as users have them, or RADIUS tells
 	// them by Class or Filter-Id; the default is everybody who proves who he is.

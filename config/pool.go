@@ -11,7 +11,6 @@ import (
 // pool checks a pool and parses its addresses.
 func (f *faults) pool(p *Pool, path string) {
 	fillZero(reflect.ValueOf(p).Elem())
-	f.distinct(join(path, "groups"), len(p.Groups), func(i int) any { return p.Groups[i] })
 	key := join(path, "addresses")
 	if len(p.Addresses) == 0 {
 		if !f.has(key) {
@@ -80,6 +79,7 @@ func (f *faults) pools(c *Config) {
 		p.Name = name
 		f.name(path, name)
 		f.pool(p, path)
+		f.groups(c, p.Groups, join(path, "groups"))
 		if !used[name] {
 			f.warn(path, "no connection names this pool")
 		}

@@ -67,15 +67,43 @@ func (f *faults) radius(c *Config) {
 }
 
 // policy checks who may have what.
-func (f *faults) policy(c *Connection, path string) {
+func (f *faults) policy(all *Config, c *Connection, path string) {
 	key := join(path, "unique")
 	if !slices.Contains([]string{"contact", "replace", "keep", "never"}, c.Unique) && !f.has(key) {
 		f.add(key, fmt.Sprintf("unknown policy %q", c.Unique), `"contact", "replace", "keep" or "never"`)
 	}
-	f.distinct(join(path, "groups"), len(c.Groups), func(i int) any { return c.Groups[i] })
+	f.groups(all, c.Groups, join(path, "groups"))
+	if len(c.Groups) > 0 && !c.provesUser() && !f.has(path) {
+		f.add(join(path, "groups"), "keeps everybody out: a pre-shared key does not prove who somebody is, so nobody is in a group", `peer.auth = "eap", "eap-radius" or "cert"`)
+	}
 	for name, child := range c.Children {
 		if child != nil {
-			f.distinct(join(join(join(path, "child"), name), "groups"), len(child.Groups), func(i int) any { return child.Groups[i] })
+			f.groups(all, child.Groups, join(join(join(path, "child"), name), "groups"))
+		}
+	}
+}
+
+// provesUser tells whether the peer proves a name by which it can be a user.
+func (c *Connection) provesUser() bool {
+	if c.Peer2.IsSet() {
+		return c.Peer2.Auth != authPSK
+	}
+	return c.Peer.Auth != authPSK
+}
+
+// groups checks a list of groups whose members may have something.
+func (f *faults) groups(all *Config, list []string, path string) {
+	f.distinct(path, len(list), func(i int) any { return list[i] })
+	if len(all.RADIUS.Servers) > 0 {
+		return // they may know more groups
+	}
+	for i, name := range list {
+		known := false
+		for _, u := range all.Users {
+			known = known || u != nil && slices.Contains(u.Groups, name)
+		}
+		if !known && !f.has(index(path, i)) {
+			f.warn(index(path, i), fmt.Sprintf("no user is in group %q", name))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,9 +55,30 @@ func TestRADIUSFaults(t *testing.T) {
 		"[connection.c]\nunique = \"yes\"\n[connection.c.local]\nauth = \"psk\"":            `unknown policy "yes"`,
 		"[pool.p]\naddresses = [\"10.9.0.0/24\"]\ngroups = [\"a\", \"a\"]":                  "a is listed twice",
 		"[connection.c]\ngroups = [\"a\", \"a\"]\n[connection.c.child.x]\ngroups = [\"b\"]": "a is listed twice",
+		change(t, "[connection.branch]", "[connection.branch]\ngroups = [\"admins\"]"):      "keeps everybody out",
 	} {
 		if _, err := Parse("x", []byte(text), t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\ngives %v\nwant %s", text, err, want)
 		}
+	}
+}
+
+func TestGroupsOfNobody(t *testing.T) {
+	const text = "[user.a]\npassword = \"x\"\ngroups = [\"admins\"]\n[pool.p]\naddresses = [\"10.9.0.0/24\"]\ngroups = [\"admins\", \"amdins\"]\n"
+	warned := func(more string) (keys []string) {
+		c, err := Parse("x", []byte(text+more), t.TempDir(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range c.Warnings {
+			keys = append(keys, w.Key)
+		}
+		return keys
+	}
+	if got := warned(""); !slices.Contains(got, "pool.p.groups[1]") || slices.Contains(got, "pool.p.groups[0]") {
+		t.Errorf("warnings about %v", got)
+	}
+	if got := warned(radiusSample); slices.Contains(got, "pool.p.groups[1]") {
+		t.Errorf("RADIUS may know the group: %v", got)
 	}
 }

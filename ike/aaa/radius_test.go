@@ -40,6 +40,8 @@ func TestConversation(t *testing.T) {
 			p.Add(rfc6911.FramedIPv6Address_Type, netip.MustParseAddr("fd00::7").AsSlice())
 			p.Add(rfc2865.Class_Type, []byte("admins"))
 			p.Add(rfc2865.FilterID_Type, []byte("staff"))
+			p.Add(rfc2869.FramedPool_Type, []byte("four"))
+			p.Add(framedIPv6Pool, []byte("six"))
 			addNumber(p, rfc2865.SessionTimeout_Type, 3600)
 			addNumber(p, rfc2869.AcctInterimInterval_Type, 300)
 			p.Add(rfc2865.VendorSpecific_Type, []byte{0, 0, 1, 55, msPrimaryDNS, 6, 10, 9, 0, 1})
@@ -59,7 +61,7 @@ func TestConversation(t *testing.T) {
 			User:      "alice@example.com",
 			Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.7"), netip.MustParseAddr("fd00::7")},
 			DNS:       []netip.Addr{netip.MustParseAddr("10.9.0.1")},
-			Groups:    []string{"admins", "staff"}, Class: [][]byte{[]byte("admins")},
+			Groups:    []string{"admins", "staff"}, Class: [][]byte{[]byte("admins")}, Pools: []string{"four", "six"},
 			SessionTimeout: time.Hour, InterimInterval: 5 * time.Minute,
 		}
 		if diff := cmp.Diff(want, got.Grant, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {

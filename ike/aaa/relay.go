@@ -47,6 +47,7 @@ type Grant struct {
 	Addresses       []netip.Addr // Framed-IP-Address and Framed-IPv6-Address
 	DNS             []netip.Addr
 	Groups          []string // Class and Filter-Id, as strongSwan takes them
+	Pools           []string // Framed-Pool and Framed-IPv6-Pool
 	Class           [][]byte // to be sent back in accounting (RFC 2865 §5.25)
 	SessionTimeout  time.Duration
 	InterimInterval time.Duration
@@ -172,8 +173,11 @@ func (c *Caller) describe(p *radius.Packet, nas string) {
 	addText(p, rfc2866.AcctSessionID_Type, c.Session)
 }
 
-// nasIPv6Address is NAS-IPv6-Address (RFC 3162 §2.1).
-const nasIPv6Address radius.Type = 95
+// Attributes of IPv6 (RFC 3162 §2).
+const (
+	nasIPv6Address radius.Type = 95
+	framedIPv6Pool radius.Type = 100
+)
 
 // Two values of Framed-IP-Address that are no addresses (RFC 2865 §5.8).
 var (
@@ -214,6 +218,11 @@ func readGrant(p *radius.Packet) *Grant {
 	for _, a := range all(p, rfc2865.FilterID_Type) {
 		if len(g.Groups) < 2*maxGroups {
 			g.Groups = append(g.Groups, string(a))
+		}
+	}
+	for _, a := range append(all(p, rfc2869.FramedPool_Type), all(p, framedIPv6Pool)...) {
+		if len(g.Pools) < maxGranted {
+			g.Pools = append(g.Pools, string(a))
 		}
 	}
 	if n, ok := number(p, rfc2865.SessionTimeout_Type); ok {
