@@ -79,7 +79,7 @@ func (v Verifier) Chain(leaf *x509.Certificate, intermediates []*x509.Certificat
 		// ikeIntermediate is unknown to crypto/x509; usages are checked below.
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}
-	for _, cert := range intermediates {
+	for _, cert := range v.trusted(intermediates) {
 		opts.Intermediates.AddCert(understood(cert))
 	}
 	if len(v.Roots) > 0 || !v.SystemRoots {
@@ -103,6 +103,28 @@ func (v Verifier) Chain(leaf *x509.Certificate, intermediates []*x509.Certificat
 		}
 	}
 	return nil, first
+}
+
+// trusted leaves of a peer's certificates those that a trusted CA signed, over others of them
+// or itself. crypto/x509 searches upward from the leaf and tries up to a hundred signatures, by
+// keys of a stranger's making; downward from the roots each certificate is tried once, by
+// keys that are trusted.
+func (v Verifier) trusted(certs []*x509.Certificate) []*x509.Certificate {
+	if len(certs) < 3 || len(v.Roots) == 0 {
+		return certs // the search is short, or the system's roots are not known here
+	}
+	known, left := slices.Clone(v.Roots), slices.Clone(certs)
+	for i := 0; i < len(known) && len(left) > 0; i++ {
+		ca := known[i]
+		left = slices.DeleteFunc(left, func(c *x509.Certificate) bool {
+			signed := bytes.Equal(c.RawIssuer, ca.RawSubject) && c.CheckSignatureFrom(ca) == nil
+			if signed {
+				known = append(known, c)
+			}
+			return signed
+		})
+	}
+	return known[len(v.Roots):]
 }
 
 // checkLeaf looks at what needs no chain.

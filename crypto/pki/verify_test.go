@@ -362,6 +362,39 @@ func TestRow50Chains(t *testing.T) {
 
 // Certificates and keys of the golden transcripts: they load, fit, verify, and sign the
 // octets that strongSwan signed.
+// TestRow50StrangersKeys: of certificates that sign each other in circles none is looked at,
+// but those that a trusted CA leads to, in whatever order they come.
+func TestRow50StrangersKeys(t *testing.T) {
+	root := (*testCA)(nil).make(t, "root", true, nil)
+	var good, junk []*x509.Certificate
+	ca := root
+	for i := range 5 {
+		ca = ca.make(t, fmt.Sprintf("CA %d", i), true, nil)
+		good = append(good, ca.cert)
+	}
+	leaf := ca.make(t, "leaf", false, nil)
+	false1, false2 := (*testCA)(nil).make(t, "root", true, nil), (*testCA)(nil).make(t, "B", true, nil)
+	for range 5 {
+		junk = append(junk, false1.make(t, "B", true, nil).cert, false2.make(t, "root", true, nil).cert)
+	}
+	v := Verifier{Roots: []*x509.Certificate{root.cert}, Now: testNow}
+	if got := v.trusted(junk); len(got) != 0 {
+		t.Errorf("%d certificates of a stranger are trusted", len(got))
+	}
+	mixed := slices.Concat(junk, good)
+	for _, list := range [][]*x509.Certificate{good, mixed} {
+		for range 2 {
+			if got := v.trusted(list); len(got) != len(good) {
+				t.Errorf("%d certificates are trusted, want %d", len(got), len(good))
+			}
+			wantCode(t, "a chain of seven", v.Verify(leaf.cert, list, ServerAuth), "")
+			slices.Reverse(list)
+		}
+	}
+	stray := false1.make(t, "leaf", false, nil)
+	wantCode(t, "a stranger", v.Verify(stray.cert, mixed, ServerAuth), CodeUnknownAuthority)
+}
+
 func TestGoldenCertificates(t *testing.T) {
 	root := vectors(t)
 	for _, dir := range []string{"cert-ecdsa", "cert-ed25519", "cert-rsa-legacy", "cert-rsa-pkcs1"} {
