@@ -30,6 +30,8 @@ var (
 	cbc128  = suite.Transform{Type: suite.TypeEncr, ID: suite.EncrAESCBC, KeyLen: 128}
 	cbc256  = suite.Transform{Type: suite.TypeEncr, ID: suite.EncrAESCBC, KeyLen: 256}
 	ctr128  = suite.Transform{Type: suite.TypeEncr, ID: suite.EncrAESCTR, KeyLen: 128}
+	gcmIIV  = suite.Transform{Type: suite.TypeEncr, ID: suite.EncrAESGCM16IIV, KeyLen: 256}
+	chaIIV  = suite.Transform{Type: suite.TypeEncr, ID: suite.EncrChaCha20Poly1305IIV}
 	none    = suite.Transform{}
 	sha1    = suite.Transform{Type: suite.TypeInteg, ID: suite.IntegHMACSHA1_96}
 	sha256t = suite.Transform{Type: suite.TypeInteg, ID: suite.IntegHMACSHA2_256_128}
@@ -45,6 +47,8 @@ var algorithms = []struct {
 	{"aes128gcm12", gcm12, none},
 	{"aes128gcm8", gcm8, none},
 	{"chacha20poly1305", chacha, none},
+	{"aes256gcm16iiv", gcmIIV, none},
+	{"chacha20poly1305iiv", chaIIV, none},
 	{"aes128-sha1", cbc128, sha1},
 	{"aes256-sha256", cbc256, sha256t},
 	{"aes256-sha384", cbc256, sha384t},

@@ -15,6 +15,8 @@ func InnerMTU(outer int, remoteIs6 bool, encr, integ suite.Transform) int {
 	switch encr.ID {
 	case suite.EncrAESGCM16, suite.EncrChaCha20Poly1305:
 		iv, icv, block = 8, 16, 4
+	case suite.EncrAESGCM16IIV, suite.EncrChaCha20Poly1305IIV:
+		iv, icv, block = 0, 16, 4
 	case suite.EncrAESGCM12:
 		iv, icv, block = 8, 12, 4
 	case suite.EncrAESGCM8:

@@ -19,6 +19,7 @@ func TestInnerMTU(t *testing.T) {
 		{1500, false, chacha, none, 1438},
 		{1344, false, gcm128, none, 1282}, // 1280 fits
 		{1364, true, gcm128, none, 1282},
+		{1500, false, gcmIIV, none, 1446},
 		{1500, false, gcm8, none, 1446},
 		{1500, false, gcm12, none, 1442},
 		{1500, false, cbc256, sha256t, 1422},

@@ -50,6 +50,42 @@ func (c *aeadCipher) Open(pkt []byte, head int, esn ESN) ([]byte, error) {
 	return text, nil
 }
 
+// implicitCipher is an AEAD of ESP whose packets carry no IV: it is the sequence number, of
+// which the packet has the low half in its head (RFC 8750 §4). The number is unique under
+// the key as an IV has to be. Without ESN its high half is 0.
+type implicitCipher struct{ aeadCipher }
+
+func (c *implicitCipher) IVLen() int { return 0 }
+
+// Seal ignores iv: it is in the head.
+func (c *implicitCipher) Seal(pkt []byte, head int, _ uint64, esn ESN) {
+	text := pkt[head : len(pkt)-c.aead.Overhead()]
+	c.imply(pkt, esn)
+	c.aead.Seal(text[:0], c.nonce[:], text, c.additional(pkt[:head], esn))
+}
+
+func (c *implicitCipher) Open(pkt []byte, head int, esn ESN) ([]byte, error) {
+	if head != espHead || !fits(len(pkt), head, c.aead.Overhead(), esn) {
+		return nil, ErrLength
+	}
+	text := pkt[head:]
+	c.imply(pkt, esn)
+	text, err := c.aead.Open(text[:0], c.nonce[:], text, c.additional(pkt[:head], esn))
+	if err != nil {
+		return nil, ErrICV
+	}
+	return text, nil
+}
+
+func (c *implicitCipher) imply(pkt []byte, esn ESN) {
+	var high uint32
+	if esn.On {
+		high = esn.High
+	}
+	binary.BigEndian.PutUint32(c.nonce[4:], high)
+	copy(c.nonce[8:], pkt[4:espHead])
+}
+
 // additional returns what is authenticated beside the text: the head, and with ESN
 // the high half between SPI and sequence number (RFC 4106 §5, RFC 7634 §2.1).
 func (c *aeadCipher) additional(head []byte, esn ESN) []byte {

@@ -35,9 +35,11 @@ var keywords = slices.Concat(
 	aesKeywords("gcm8", EncrAESGCM8, ""),
 	aesKeywords("gcm64", EncrAESGCM8, ""),
 	aesKeywords("ctr", EncrAESCTR, ""),
+	aesKeywords("gcm16iiv", EncrAESGCM16IIV, ""),
 	[]keyword{
 		{"aes", Transform{TypeEncr, EncrAESCBC, 128}, ""},
 		{"chacha20poly1305", Transform{TypeEncr, EncrChaCha20Poly1305, 0}, ""},
+		{"chacha20poly1305iiv", Transform{TypeEncr, EncrChaCha20Poly1305IIV, 0}, ""},
 		{"3des", Transform{TypeEncr, Encr3DES, 0}, refusedSweet32},
 		{"des", Transform{TypeEncr, 2, 0}, refusedWeak},
 		{"null", Transform{TypeEncr, EncrNULL, 0}, refusedNULL},
@@ -198,7 +200,13 @@ func aead(encr uint16) bool {
 	case 14, 15, 16, EncrAESGCM8, EncrAESGCM12, EncrAESGCM16, 21, 25, 26, 27, EncrChaCha20Poly1305:
 		return true
 	}
-	return false
+	return implicitIV(encr)
+}
+
+// implicitIV says whether an encryption algorithm takes its IV from the sequence number of
+// ESP (RFC 8750 §3).
+func implicitIV(encr uint16) bool {
+	return encr == EncrAESGCM16IIV || encr == EncrChaCha20Poly1305IIV
 }
 
 // prfOf returns the PRF on the hash of an integrity algorithm, and zero where

@@ -42,11 +42,11 @@ func (s Suite) KeyLens() (encr, integ int, err error) {
 func encrKeyLen(t Transform) (int, error) {
 	salt := 0
 	switch t.ID {
-	case EncrChaCha20Poly1305:
-		if t == (Transform{TypeEncr, EncrChaCha20Poly1305, 0}) {
+	case EncrChaCha20Poly1305, EncrChaCha20Poly1305IIV:
+		if t == (Transform{TypeEncr, t.ID, 0}) {
 			return chacha20poly1305.KeySize + 4, nil
 		}
-	case EncrAESGCM16, EncrAESGCM12, EncrAESGCM8, EncrAESCTR:
+	case EncrAESGCM16, EncrAESGCM16IIV, EncrAESGCM12, EncrAESGCM8, EncrAESCTR:
 		salt = 4
 		fallthrough
 	case EncrAESCBC:
@@ -69,13 +69,17 @@ func NewCipher(encr, integ Transform, encrKey, integKey []byte) (Cipher, error) 
 	if len(encrKey) != encrLen || len(integKey) != integLen {
 		return nil, fmt.Errorf("suite: keys for %v: expected %d and %d octets, got %d and %d", encr, encrLen, integLen, len(encrKey), len(integKey))
 	}
-	if encr.ID == EncrChaCha20Poly1305 {
+	if encr.ID == EncrChaCha20Poly1305 || encr.ID == EncrChaCha20Poly1305IIV {
 		key, salt := encrKey[:encrLen-4], encrKey[encrLen-4:]
 		a, err := chacha20poly1305.New(key)
 		if err != nil {
 			return nil, fmt.Errorf("suite: %v: %w", encr, err)
 		}
-		return newAEAD(a, salt), nil
+		c := newAEAD(a, salt)
+		if implicitIV(encr.ID) {
+			return &implicitCipher{*c}, nil
+		}
+		return c, nil
 	}
 	block, err := aes.NewCipher(encrKey[:encr.KeyLen/8])
 	if err != nil {
@@ -98,6 +102,8 @@ func NewCipher(encr, integ Transform, encrKey, integKey []byte) (Cipher, error) 
 		return &gcmShort{aeadCipher: *c, icvLen: 12}, nil
 	case EncrAESGCM8:
 		return &gcmShort{aeadCipher: *c, icvLen: 8}, nil
+	case EncrAESGCM16IIV:
+		return &implicitCipher{*c}, nil
 	}
 	return c, nil
 }

@@ -141,6 +141,9 @@ func finish(p Proposal) (Proposal, []string) {
 	}
 
 	if p.Protocol == ProtocolIKE {
+		if i := slices.IndexFunc(encr, func(t Transform) bool { return implicitIV(t.ID) }); i >= 0 {
+			fault(encr[i].String() + " is for ESP only: IKE has no sequence number to take the IV from (RFC 8750 §8)")
+		}
 		if len(p.Types(TypePRF)) == 0 {
 			p.Transforms = append(p.Transforms, prfsOf(integ)...)
 			if len(integ) == 0 && len(encr) != 0 && len(withMAC) == 0 {

@@ -196,7 +196,7 @@ func (s *Suite) complete() bool {
 	}
 	switch s.Protocol {
 	case ProtocolIKE:
-		return s.PRF.ID != 0 && s.KE.ID != KENone && s.ESN == (Transform{})
+		return s.PRF.ID != 0 && s.KE.ID != KENone && s.ESN == (Transform{}) && !implicitIV(s.Encr.ID)
 	case ProtocolESP:
 		return s.PRF == (Transform{})
 	}

@@ -43,6 +43,10 @@ const (
 	EncrAESGCM12         uint16 = 19
 	EncrAESGCM16         uint16 = 20
 	EncrChaCha20Poly1305 uint16 = 28
+
+	// With the IV implied by the sequence number, for ESP only (RFC 8750).
+	EncrAESGCM16IIV         uint16 = 30
+	EncrChaCha20Poly1305IIV uint16 = 31
 )
 
 // Pseudo-random functions, transform type 2.
