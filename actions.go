@@ -69,6 +69,7 @@ func (s *shard) install(c *ike.Child) {
 		Remote: espSelectors(c.Remote),
 		Path:   esp.Path{Local: c.Path.Local, Remote: c.Path.Remote},
 		Window: c.Window,
+		Pad:    s.node.padding(c),
 		Soft:   esp.Volume(c.Soft),
 		Hard:   esp.Volume(c.Hard),
 	}
@@ -79,6 +80,17 @@ func (s *shard) install(c *ike.Child) {
 		s.log.Error("child SA could not be installed", zap.String("conn", c.Connection), zap.Error(err))
 		s.mine = append(s.mine, ike.CloseChild{Child: c.ID})
 	}
+}
+
+// padding is the length to which a child's inner packets are padded.
+func (n *Node) padding(c *ike.Child) int {
+	switch {
+	case c.TFC >= 0:
+		return c.TFC
+	case n.Config.Node.MTU != 0:
+		return n.Config.Node.MTU
+	}
+	return mtuOf(c.Path, c.Suite)
 }
 
 // ask answers a question, at once where that takes no time.

@@ -74,6 +74,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 			RekeyBytes:    child.RekeyBytes,
 			RekeyPackets:  child.RekeyPackets,
 			Window:        child.ReplayWindow,
+			TFC:           child.TFC,
 			OnRequest:     child.Keep == config.KeepOnDemand || child.Keep == config.KeepManual,
 		})
 	}

@@ -137,7 +137,8 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 		r.release(g, false)
 		return ike.Admission{Refuse: err.Error(), Notify: message.InternalAddressFailure}, evict
 	}
-	admission.Lease.DNS = conn.DNS
+	admission.Lease.DNS, admission.Lease.Domains = conn.DNS, conn.Domains
+	admission.Lease.Subnets = subnets(conn, admission.Barred)
 	if g.grant != nil && len(g.grant.DNS) > 0 {
 		admission.Lease.DNS = g.grant.DNS
 	}
@@ -145,6 +146,20 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 		admission.Lease.Addresses = append(admission.Lease.Addresses, netip.PrefixFrom(l.addr, l.addr.BitLen()))
 	}
 	return admission, evict
+}
+
+// subnets are the networks behind us that a peer may reach, unless that is everything.
+func subnets(conn *config.Connection, barred []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, name := range slices.Sorted(maps.Keys(conn.Children)) {
+		if !slices.Contains(barred, name) {
+			out = append(out, prefixesOf(messageSelectors(conn.Children[name].LocalTS))...)
+		}
+	}
+	if slices.ContainsFunc(out, everything) {
+		return nil
+	}
+	return sortedPrefixes(out)
 }
 
 // member tells whether somebody in some groups may have what is for others; what is for no

@@ -47,6 +47,7 @@ type SAStatus struct {
 	Suite      string         `json:"suite"` // empty until it is negotiated
 	Addresses  []netip.Prefix `json:"virtual_addresses,omitempty"`
 	DNS        []netip.Addr   `json:"dns,omitempty"`
+	Domains    []string       `json:"domains,omitempty"` // that DNS is for, if not for all
 	Since      time.Time      `json:"since,omitzero"` // when it was established
 	Stages     []StageStatus  `json:"stages,omitempty"`
 	Extensions []string       `json:"extensions,omitempty"`
@@ -100,7 +101,7 @@ func (n *Node) saStatus(st ike.Status) SAStatus {
 		SPIi: st.SPIi.String(), SPIr: st.SPIr.String(),
 		LocalAddr: st.Path.Local, RemoteAddr: st.Path.Remote,
 		LocalID: st.Local.String(), RemoteID: st.Remote.String(),
-		Addresses: st.Lease.Addresses, DNS: st.Lease.DNS, Since: st.Since,
+		Addresses: st.Lease.Addresses, DNS: st.Lease.DNS, Domains: st.Lease.Domains, Since: st.Since,
 		Extensions: st.Extensions, Conditions: st.Conditions, Children: []ChildStatus{},
 	}
 	if st.SPIr != 0 {

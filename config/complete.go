@@ -255,6 +255,16 @@ func (f *faults) addresses(all *Config, c *Connection, path string) {
 	if len(c.DNS) > 0 && len(c.Pool) == 0 && !f.has(pool) {
 		f.add(join(path, "dns"), "is told only to peers that get an address, but the connection has no pool", "pool = […]")
 	}
+	domains := join(path, "domains")
+	if len(c.Domains) > 0 && len(c.DNS) == 0 && !f.has(join(path, "dns")) {
+		f.add(domains, "says something only about the resolvers of dns, and there are none", "dns = […]")
+	}
+	for i, name := range c.Domains {
+		if !isHostName(name) && !f.has(index(domains, i)) {
+			f.add(index(domains, i), fmt.Sprintf("%q is no domain", name), "")
+		}
+	}
+	f.distinct(domains, len(c.Domains), func(i int) any { return strings.ToLower(c.Domains[i]) })
 	f.distinct(join(path, "dns"), len(c.DNS), func(i int) any { return c.DNS[i] })
 }
 

@@ -118,6 +118,9 @@ type Connection struct {
 	Unique string `toml:"unique" default:"contact"`
 	// DNS are the resolvers that peers with virtual addresses are told.
 	DNS []netip.Addr `toml:"dns"`
+	// Domains are those whose names the resolvers in DNS know, with all below them; peers that
+	// can split DNS ask these resolvers for nothing else (RFC 8598).
+	Domains []string `toml:"domains"`
 	// Routes are the destinations to send into the tunnel: "selectors" (what was
 	// negotiated), "none", or a list of prefixes. A child whose remote side is everything
 	// needs a list (or "none") where no virtual address is requested.
@@ -298,6 +301,10 @@ type Child struct {
 	RekeyBytes uint64 `toml:"rekey_bytes"`
 	// RekeyPackets is how many packets do; 0 is half of the sequence numbers.
 	RekeyPackets uint64 `toml:"rekey_packets"`
+	// TFC is the length in octets to which packets for the peer are padded, so that their
+	// lengths tell nothing (RFC 4303); 0 does not pad, and -1 pads to the longest that there are.
+	// Peers that say that they take no padding get none.
+	TFC int `toml:"tfc" range:"-1,0..65535"`
 	// ReplayWindow in packets, 64 to 65536.
 	ReplayWindow int `toml:"replay_window" default:"4096" range:"64..65536"`
 	// Keep "up" opens the child with its connection, and again when it was lost while that

@@ -82,6 +82,7 @@ func newChild(c *Child) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
+	out.pad = c.Pad
 	in, err := NewInbound(c.In, c.Window)
 	if err != nil {
 		return nil, err

@@ -53,6 +53,7 @@ type Child struct {
 	Local, Remote []Selector // of inner addresses: on our side, on the peer's
 	Path          Path
 	Window        int  // replay window in packets, 64 to 65536; 0 means 4096
+	Pad           int  // octets to which shorter inner packets are padded (RFC 4303 §2.7)
 	CopyDSCP      bool // copy the inner DSCP to the outer header
 	// Soft is the traffic after which Expire asks for another child; 2^31 packets in any
 	// case. After Hard nothing more is sent.

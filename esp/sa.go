@@ -30,6 +30,7 @@ type Outbound struct {
 	seq    uint64 // of the last packet
 	limit  uint64 // the last sequence number that may be used
 	align  int    // what the length of the encrypted text is a multiple of
+	pad    int    // octets to which shorter inner packets are padded
 	lead   int    // octets before the inner packet
 	tail   int    // octets behind the encrypted text
 }
@@ -71,10 +72,10 @@ func (o *Outbound) SealedLen(inner int) int {
 	return o.lead + o.textLen(inner) + o.tail
 }
 
-// textLen is the length of the encrypted text: the inner packet, the least padding,
-// pad length and next header.
+// textLen is the length of the encrypted text: the inner packet, what hides its length
+// (RFC 4303 §2.7), the least padding, pad length and next header.
 func (o *Outbound) textLen(inner int) int {
-	return (inner + 2 + o.align - 1) / o.align * o.align
+	return (max(inner, o.pad) + 2 + o.align - 1) / o.align * o.align
 }
 
 // Seal appends the ESP packet around inner to dst, which is returned longer; where
@@ -96,7 +97,11 @@ func (o *Outbound) Seal(dst, inner []byte, next uint8) ([]byte, error) {
 	binary.BigEndian.PutUint32(pkt, o.spi)
 	binary.BigEndian.PutUint32(pkt[4:], uint32(o.seq))
 	n := o.lead + copy(pkt[o.lead:], inner)
-	pad := text - len(inner) - 2
+	if hidden := o.pad - len(inner); hidden > 0 {
+		clear(pkt[n : n+hidden])
+		n += hidden
+	}
+	pad := text - max(len(inner), o.pad) - 2
 	for i := range pad {
 		pkt[n+i] = byte(i + 1)
 	}

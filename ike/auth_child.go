@@ -81,7 +81,7 @@ func (t *authTask) useless(s *ikeSA, err *Error) {
 func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up func()) {
 	var reply []message.Payload
 	if a.wantIPv4 || a.wantIPv6 {
-		reply = append(reply, configReply(s.lease))
+		reply = append(reply, configReply(s.lease, a.config))
 	}
 	if a.child == nil && a.refused == nil {
 		return reply, func() {}

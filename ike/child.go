@@ -47,6 +47,7 @@ type childAnswer struct {
 	spiIn, spiOut uint32
 	local, remote []message.Selector
 	began         time.Time
+	unpadded      bool // the peer takes no padding against traffic analysis
 }
 
 // offerChild reserves an SPI and makes the offer of a child of ours. Proposals for the
@@ -96,7 +97,7 @@ func (s *ikeSA) acceptAnswer(o *childOffer, ps []message.Payload) (*childAnswer,
 	}
 	return &childAnswer{
 		cfg: o.cfg, suite: got, spiIn: o.spi, spiOut: binary.BigEndian.Uint32(spi),
-		local: local, remote: tsr.Selectors, began: o.began,
+		local: local, remote: tsr.Selectors, began: o.began, unpadded: refusesTFC(ps),
 	}, nil
 }
 
@@ -106,6 +107,13 @@ type childRequest struct {
 	tsi, tsr []message.Selector
 	first    bool   // in IKE_AUTH, without key exchange
 	group    uint16 // of the KE payload, KENone without
+	unpadded bool
+}
+
+// refusesTFC tells whether a peer will not take padding against traffic flow analysis
+// (RFC 7296 §1.3.1).
+func refusesTFC(ps []message.Payload) bool {
+	return message.FindNotify(ps, message.ESPTFCPaddingNotSupported) != nil
 }
 
 func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
@@ -114,7 +122,7 @@ func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
 	if !ok || tsi == nil || tsr == nil {
 		return nil, false
 	}
-	r := &childRequest{sa: sa, tsi: tsi.Selectors, tsr: tsr.Selectors, first: first}
+	r := &childRequest{sa: sa, tsi: tsi.Selectors, tsr: tsr.Selectors, first: first, unpadded: refusesTFC(ps)}
 	if ke, ok := message.Find[*message.KE](ps); ok {
 		r.group = ke.Method
 	}
@@ -164,7 +172,7 @@ func (s *ikeSA) answerAs(r *childRequest, cfg *ChildConfig, proposals []suite.Pr
 	p := r.sa.Proposals[choice.Index]
 	return &childAnswer{
 		cfg: cfg, suite: choice.Suite, spiIn: s.e.newESPSPI(), spiOut: binary.BigEndian.Uint32(p.SPI),
-		local: tsr, remote: tsi, began: s.e.now,
+		local: tsr, remote: tsi, began: s.e.now, unpadded: r.unpadded,
 	}, p.Num, nil
 }
 
@@ -270,13 +278,17 @@ func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte, mor
 	if ours {
 		in, out = r, i
 	}
+	tfc := a.cfg.TFC
+	if a.unpadded {
+		tfc = 0
+	}
 	return &Child{
 		ChildInfo: ChildInfo{
 			ID: s.e.newChildID(), SA: s.id(), Connection: s.conn.Name, Name: a.cfg.Name,
 			SPIIn: a.spiIn, SPIOut: a.spiOut, Suite: a.suite,
 			Local: a.local, Remote: a.remote, Path: s.espPath,
 		},
-		In: in, Out: out, Window: a.cfg.Window,
+		In: in, Out: out, Window: a.cfg.Window, TFC: tfc,
 	}, nil
 }
 

@@ -80,8 +80,18 @@ func named(c *message.Config) []netip.Addr {
 	return out
 }
 
-// configReply tells the initiator its lease.
-func configReply(l Lease) *message.Config {
+// configReply tells the initiator its lease. Subnets and domains are for those who ask; a
+// domain must not come unasked, nor without a resolver (RFC 8598 §3.2).
+func configReply(l Lease, request *message.Config) *message.Config {
+	asked := func(types ...message.AttributeType) bool {
+		return slices.ContainsFunc(request.Attributes, func(a message.Attribute) bool { return slices.Contains(types, a.Type) })
+	}
+	if !asked(message.InternalIP4Subnet, message.InternalIP6Subnet) {
+		l.Subnets = nil
+	}
+	if !asked(message.InternalDNSDomain) || len(l.DNS) == 0 {
+		l.Domains = nil
+	}
 	p := &message.Config{Kind: message.ConfigReply}
 	add := func(a message.Attribute) { p.Attributes = append(p.Attributes, a) }
 	for _, x := range l.Addresses {

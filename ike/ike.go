@@ -187,6 +187,7 @@ type ChildConfig struct {
 	Rekey, Lifetime          time.Duration
 	RekeyBytes, RekeyPackets uint64
 	Window                   int
+	TFC                      int  // octets to which what we send is padded (RFC 4303 §2.7), 0 none, -1 the tunnel's MTU
 	OnRequest                bool // not opened with the IKE SA but by Acquire
 }
 
@@ -207,6 +208,7 @@ type Child struct {
 	ChildInfo
 	In, Out ChildKeys
 	Window  int
+	TFC     int // as in ChildConfig; 0 where the peer does not take padding
 	// Soft and Hard are the traffic in either direction at which ChildAged is due.
 	Soft, Hard Volume
 }

@@ -101,7 +101,7 @@ func printSA(w io.Writer, sa martlet.SAStatus, now time.Time) {
 		fmt.Fprintf(w, "  virtual addresses %s\n", list(sa.Addresses))
 	}
 	if len(sa.DNS) > 0 {
-		fmt.Fprintf(w, "  resolvers %s\n", list(sa.DNS))
+		fmt.Fprintf(w, "  resolvers %s%s\n", list(sa.DNS), domains(sa))
 	}
 	for _, c := range sa.Children {
 		fmt.Fprintf(w, "  child %s: %s === %s, %s\n", c.Name, strings.Join(c.Local, " "), strings.Join(c.Remote, " "), c.Suite)
@@ -127,6 +127,14 @@ func reach(sa martlet.SAStatus) string {
 		return nat + ", the peer has MOBIKE"
 	}
 	return nat + ", the peer has no MOBIKE"
+}
+
+// domains tells what the resolvers are for.
+func domains(sa martlet.SAStatus) string {
+	if len(sa.Domains) == 0 {
+		return ""
+	}
+	return " for " + strings.Join(sa.Domains, " ")
 }
 
 // list writes values with spaces between.

@@ -232,7 +232,7 @@ func printUp(w io.Writer, s martlet.Status, name string, request []string) {
 			}
 		}
 		if len(sa.DNS) > 0 {
-			fmt.Fprintf(w, "  note: the peer's resolvers are %s; this host's are left as they are\n", list(sa.DNS))
+			fmt.Fprintf(w, "  note: the peer's resolvers are %s%s; this host's are left as they are\n", list(sa.DNS), domains(sa))
 		}
 	}
 }
