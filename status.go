@@ -48,7 +48,7 @@ type SAStatus struct {
 	Addresses  []netip.Prefix `json:"virtual_addresses,omitempty"`
 	DNS        []netip.Addr   `json:"dns,omitempty"`
 	Domains    []string       `json:"domains,omitempty"` // that DNS is for, if not for all
-	Since      time.Time      `json:"since,omitzero"` // when it was established
+	Since      time.Time      `json:"since,omitzero"`    // when it was established
 	Stages     []StageStatus  `json:"stages,omitempty"`
 	Extensions []string       `json:"extensions,omitempty"`
 	Conditions []string       `json:"conditions,omitempty"`
