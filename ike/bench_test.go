@@ -40,6 +40,13 @@ func BenchmarkHandshakeECDSA(b *testing.B) {
 	benchmarkHandshake(b, client, gateway)
 }
 
+// BenchmarkHandshakeMLKEM is a handshake with the algorithms that are offered first by
+// default: x25519 and ML-KEM-768.
+func BenchmarkHandshakeMLKEM(b *testing.B) {
+	client, gateway := hybridPair(b, "aes256gcm16-prfsha256-x25519-ke1_mlkem768")
+	benchmarkHandshake(b, client, gateway)
+}
+
 // BenchmarkCookie is what an IKE_SA_INIT costs under load: no state, no key exchange.
 func BenchmarkCookie(b *testing.B) {
 	client, gateway := pskPair(b)

@@ -24,6 +24,7 @@ func FuzzEngine(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 48, 8, 0, 0, 0, 8, 2, 1, 0, 4, 0, 0, 0, 0})
 	f.Add([]byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0})
 	f.Add([]byte{3, 0, 0, 11, 40, 0, 0, 12, 7, 7, 7, 0, 0, 0, 5, 200, 8, 0, 8, 1, 9, 0})
+	f.Add([]byte{4, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 7, 43, 34, 8, 0, 0, 0, 0, 0, 0, 7, 44, 34, 8, 41, 0, 0, 0, 0})
 	client, gateway := certPair(f, pki.ECDSAP256, pki.ECDSAP256)
 	client.Children = append(client.Children, &ChildConfig{Name: "more", Proposals: espProposals(f, "aes256gcm16-ecp256"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.2.0.0/16")})
 	client.FragmentSize = 500
@@ -31,6 +32,8 @@ func FuzzEngine(f *testing.F) {
 	virtualPair(pskClient, pskGateway)
 	pskClient.Proposals = ikeProposals(f, "aes128-sha256-ecp256-x25519", "aes256gcm16-prfsha256-x25519")
 	eapClient, eapGateway := eapPair(f)
+	hybridClient, hybridGateway := hybridChildren(f)
+	hybridClient.PPKs, hybridGateway.PPKs = ppks("k"), ppks("j", "k")
 	twiceClient, twiceGateway := certPair(f, pki.ECDSAP256, pki.ECDSAP256)
 	login, serve := eapPair(f, eap.TypeTTLS)
 	twiceClient.Local.Next, twiceGateway.Remote.Next = &login.Local, &serve.Remote
@@ -40,13 +43,15 @@ func FuzzEngine(f *testing.F) {
 		}
 		in := &fuzzInput{data: data}
 		c, g := client, gateway
-		switch in.byte() & 3 {
+		switch in.byte() % 5 {
 		case 1:
 			c, g = pskClient, pskGateway
 		case 2:
 			c, g = eapClient, eapGateway
 		case 3:
 			c, g = twiceClient, twiceGateway
+		case 4:
+			c, g = hybridClient, hybridGateway
 		}
 		w, a, b := eapHosts(t, c, g)
 		b.admit = func(Admit) Admission { return Admission{Lease: testLease} }
@@ -212,9 +217,12 @@ func FuzzInside(f *testing.F) {
 		{&message.EAP{Data: []byte{1, 1, 0, 4}}},
 		{&message.EAP{Data: []byte{2, 1, 0, 6, 1, 'x'}}},
 		{&message.Auth{Method: message.AuthPSK, Data: make([]byte, 32)}},
+		{mlkemKE()},
+		{mlkemKE(), notifyData(message.AdditionalKeyExchange, []byte("link"))},
+		{&message.KE{Method: suite.KEMLKEM768, Data: make([]byte, 1088)}},
 	} {
 		text := message.AppendPayloads(nil, ps)
-		for kind := range byte(3) {
+		for kind := range byte(5) {
 			f.Add(kind, byte(message.FirstType(ps)), text)
 		}
 	}
@@ -222,9 +230,13 @@ func FuzzInside(f *testing.F) {
 		if len(text) > 60000 {
 			return
 		}
-		kind := []message.ExchangeType{message.IKEAuth, message.CreateChildSA, message.Informational}[which%3]
-		for _, state := range []string{"half-open", "auth-sent", "eap-due", "eap-over", "eap-sent", "established-i", "established-r", "asking", "deleting"} {
-			x := situationOf(t, state, client, gateway)
+		kind := []message.ExchangeType{message.IKEAuth, message.CreateChildSA, message.Informational, message.IKEIntermediate, message.IKEFollowupKE}[which%5]
+		states := []string{"half-open", "auth-sent", "eap-due", "eap-over", "eap-sent", "established-i", "established-r", "asking", "deleting"}
+		if kind == message.IKEIntermediate || kind == message.IKEFollowupKE {
+			states = []string{"half-open-hybrid", "intermediate-sent", "following"}
+		}
+		for _, state := range states {
+			x := situations(t, state)
 			for _, response := range []bool{false, true} {
 				id, flags := x.dueID, message.Flags(0)
 				if response {

@@ -255,6 +255,19 @@ func TestPayloadsOfExchanges(t *testing.T) {
 			"end",
 		},
 		{
+			"half-open-hybrid", message.IKEIntermediate,
+			func(*testing.T, *situation) []message.Payload {
+				return []message.Payload{mlkemKE(), notify(message.Cookie2)}
+			}, "answer",
+			map[message.PayloadType]string{message.TypeKE: "end"}, "end",
+		},
+		{
+			"following", message.IKEFollowupKE,
+			func(_ *testing.T, x *situation) []message.Payload {
+				return []message.Payload{mlkemKE(), notifyData(message.AdditionalKeyExchange, engineOf(x.h).followUp.link)}
+			}, "answer", map[message.PayloadType]string{message.TypeKE: "end"}, "answer",
+		},
+		{
 			"eap-due", message.IKEAuth,
 			func(t *testing.T, x *situation) []message.Payload { return lastPayloads(t, x.far, x.h) }, "answer",
 			map[message.PayloadType]string{message.TypeEAP: "end"}, "end",
