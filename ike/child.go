@@ -46,6 +46,7 @@ type childAnswer struct {
 	suite         suite.Suite
 	spiIn, spiOut uint32
 	local, remote []message.Selector
+	more          bool // another child could have some of what was left out (RFC 7296 §2.9)
 	began         time.Time
 	unpadded      bool // the peer takes no padding against traffic analysis
 }
@@ -95,6 +96,9 @@ func (s *ikeSA) acceptAnswer(o *childOffer, ps []message.Payload) (*childAnswer,
 	if len(local) == 0 {
 		return nil, errSelectors(o.tsi, tsi.Selectors, false)
 	}
+	if message.FindNotify(ps, message.AdditionalTSPossible) != nil {
+		s.e.report(Warned{SA: s.id(), Connection: s.conn.Name, Path: s.path, Text: moreSelectors(o, tsr.Selectors)})
+	}
 	return &childAnswer{
 		cfg: o.cfg, suite: got, spiIn: o.spi, spiOut: binary.BigEndian.Uint32(spi),
 		local: local, remote: tsr.Selectors, began: o.began, unpadded: refusesTFC(ps),
@@ -141,6 +145,7 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 		a, num, err := s.answerAs(r, cfg, cfg.Proposals, s.localSelectors(cfg), s.remoteSelectors(cfg))
 		switch {
 		case err == nil:
+			a.more = s.additional(r, a)
 			return a, num, nil
 		case worst == nil, err.Code != CodeSelectors:
 			worst = err
@@ -263,7 +268,11 @@ func (a *childAnswer) payloads(num uint8, between ...message.Payload) []message.
 		Num: num, SPI: spiBytes(a.spiIn), Proposal: a.suite.Proposal(),
 	}}}}
 	ps = append(ps, between...)
-	return append(ps, &message.TS{Selectors: a.remote}, &message.TS{Responder: true, Selectors: a.local})
+	ps = append(ps, &message.TS{Selectors: a.remote}, &message.TS{Responder: true, Selectors: a.local})
+	if a.more {
+		ps = append(ps, notify(message.AdditionalTSPossible))
+	}
+	return ps
 }
 
 // keyedChild is a child with its keys, ready for the data plane.

@@ -146,3 +146,8 @@ func errLease(why string) *Error {
 		Why: "the peer asks for one and gets no child without", Hint: "enlarge the address pool",
 	}
 }
+
+// moreSelectors is what ADDITIONAL_TS_POSSIBLE tells (RFC 7296 §2.9).
+func moreSelectors(o *childOffer, given []message.Selector) string {
+	return fmt.Sprintf("child %s was given %v of %v; the peer says that another child can have more of it", o.cfg.Name, given, o.tsr)
+}

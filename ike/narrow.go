@@ -41,6 +41,21 @@ func within(narrowed, offered []message.Selector) bool {
 	return true
 }
 
+// additional tells whether another child of the connection would take some of what a peer
+// asks for and the answer leaves out.
+func (s *ikeSA) additional(r *childRequest, a *childAnswer) bool {
+	for _, cfg := range s.conn.Children {
+		if cfg == a.cfg || slices.Contains(s.barred, cfg.Name) {
+			continue
+		}
+		remote, local := narrow(r.tsi, s.remoteSelectors(cfg)), narrow(r.tsr, s.localSelectors(cfg))
+		if len(remote) > 0 && len(local) > 0 && !(within(remote, a.remote) && within(local, a.local)) {
+			return true
+		}
+	}
+	return false
+}
+
 // hostSelector is all traffic of one address.
 func hostSelector(a netip.Addr) message.Selector {
 	a = a.Unmap().WithZone("")

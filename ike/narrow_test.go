@@ -202,3 +202,37 @@ func TestDynamicSelectors(t *testing.T) {
 		}
 	}
 }
+
+// TestAdditionalSelectors: what one child leaves out and another would take is announced
+// (RFC 7296 §2.9), and told to people.
+func TestAdditionalSelectors(t *testing.T) {
+	for name, c := range map[string]struct {
+		asks []string
+		want bool
+	}{
+		"both":    {[]string{"10.2.0.0/16", "10.3.0.0/16"}, true},
+		"one":     {[]string{"10.2.0.0/16"}, false},
+		"nowhere": {[]string{"10.2.0.0/16", "172.16.0.0/12"}, false},
+		"all":     {[]string{"0.0.0.0/0"}, true},
+	} {
+		client, gateway := withDMZ(t)
+		client.Children = client.Children[:1]
+		client.Children[0].Remote = selectors(c.asks...)
+		_, a, b := up(t, client, gateway)
+		if got := a.onlyChild().Remote; !slices.Equal(got, selectors("10.2.0.0/16")) {
+			t.Errorf("%s: got %v", name, got)
+		}
+		raw := sentOf(b, message.IKEAuth, true)[0]
+		_, enc, text, err := message.Open(slices.Clone(raw), engineOf(a).open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ps, err := message.ParsePayloads(enc.First, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent := message.FindNotify(ps, message.AdditionalTSPossible) != nil; sent != c.want || (len(found[Warned](a)) == 1) != c.want {
+			t.Errorf("%s: announced %v, told %v", name, sent, found[Warned](a))
+		}
+	}
+}
