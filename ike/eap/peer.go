@@ -235,16 +235,19 @@ func (p *Peer) Vouched(err error) Step {
 
 // success is EAP-Success: right only where the method is complete (RFC 3748 §4.2).
 func (p *Peer) success() Step {
-	if p.method == nil || !p.method.complete() {
-		e := &Error{Code: CodeEarlySuccess, What: "the gateway ended EAP with success before it was complete"}
-		if p.method != nil {
-			if why := p.method.failure(); why != nil {
-				return p.fail(why)
-			}
-		}
-		return p.fail(e)
+	if p.method != nil && p.method.complete() {
+		return p.finish(Step{Done: true})
 	}
-	return p.finish(Step{Done: true})
+	if p.method != nil {
+		if why := p.method.failure(); why != nil {
+			return p.fail(why)
+		}
+	}
+	e := &Error{Code: CodeEarlySuccess, What: "the gateway ended EAP with success before it was complete"}
+	if p.typ == TypeTLS {
+		e.Hint = "servers older than RFC 9190 do so with TLS 1.3: update it, or allow TLS 1.2 only"
+	}
+	return p.fail(e)
 }
 
 // failure is EAP-Failure, with what we know of the reason.

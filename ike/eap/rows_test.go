@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"martlet/crypto/pki"
-	"martlet/crypto/suite"
 )
 
 // The tests of this file are named after the rows of the list of what went wrong before
@@ -158,18 +157,6 @@ func TestRow28EarlySuccess(t *testing.T) {
 			switch {
 			case last && st.Err != nil:
 				t.Errorf("packet %d: %v", n, describe(st.Err))
-			case !last && st.Err == nil && len(p.Warnings()) > 0:
-				// A server from before RFC 9190: it was authenticated, and the key is
-				// another than the one of today.
-				is13 := p.method.(*tlsMethod).c.version() == tls.VersionTLS13
-				if p.Certificate() == nil || !is13 {
-					t.Error("not at the end of TLS 1.3")
-				}
-			case !last && st.Err == nil && k.inner != nil && k.inner[0] == TypeTLS:
-				// The same inside TTLS, where EAP-TLS is complete one packet earlier.
-				if k.method != TypeTTLS {
-					t.Errorf("packet %d: early success", n)
-				}
 			case !last && st.Err == nil:
 				t.Errorf("packet %d: early success", n)
 			}
@@ -178,37 +165,6 @@ func TestRow28EarlySuccess(t *testing.T) {
 			}
 		})
 	})
-}
-
-// TestRow28OldTLS13: the key of a server from before RFC 9190 is not that of today.
-func TestRow28OldTLS13(t *testing.T) {
-	a := newAuthority(t)
-	var keys []suite.Secret
-	for _, early := range []bool{true, false} {
-		p, s := a.peer(TypeTLS, nil, tls.VersionTLS13), a.gateway(TypeTLS, nil)
-		o := converse(t, p, s, func(n int, b []byte) []byte {
-			// The protected success is the last but two.
-			if early && p.method != nil && p.method.complete() {
-				return resultPacket(codeSuccess, b[1])
-			}
-			return b
-		})
-		if o.peer.Err != nil || len(p.Warnings()) != map[bool]int{true: 1, false: 0}[early] {
-			t.Fatalf("%v, warned %q", describe(o.peer.Err), p.Warnings())
-		}
-		c := p.method.(*tlsMethod).c
-		old, err := c.export(labelTLS, nil, mskLen)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Equal(p.MSK(), old) != early {
-			t.Error("the wrong key")
-		}
-		keys = append(keys, p.MSK())
-	}
-	if len(keys[0]) != 64 || len(keys[1]) != 64 {
-		t.Error("no key")
-	}
 }
 
 // TestRow29OpcodesInEveryState: each MSCHAPv2 opcode in each state, both roles.

@@ -132,21 +132,11 @@ func (p *Peer) tlsPeer(m *tlsMethod) error {
 	if c.version() < tls.VersionTLS13 {
 		return c.exportMSK(TypeTLS)
 	}
-	// Servers from before RFC 9190 §2.5 (strongSwan 5.9 is one) end without the protected
-	// success and make the key as for TLS 1.2. The server has proved its certificate by
-	// now, and whoever forges EAP-Success has not the key for IKE's AUTH.
-	key, err := c.export(labelTLS, nil, mskLen)
-	if err != nil {
-		return err
-	}
-	c.msk, c.complete = key, true
-	warned := len(c.warned)
-	c.warn("the gateway's EAP-TLS over TLS 1.3 is older than RFC 9190: it should be updated, or use TLS 1.2")
+	// Without this word EAP-Success counts for nothing (RFC 9190 §2.5).
 	said, err := c.read()
 	if err != nil {
 		return err
 	}
-	c.warned = c.warned[:warned]
 	if len(said) != 1 || said[0] != protectedSuccess {
 		return protocolError("TLS 1.3 carries something else than the end of EAP-TLS")
 	}
