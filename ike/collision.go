@@ -92,8 +92,11 @@ func (s *ikeSA) noteRival(old, made *child, lowest []byte) {
 
 // settle decides what becomes of the child that our request made in place of another.
 func (s *ikeSA) settle(t *createTask, made *Child, kept *child, began *childAnswer) {
+	// Where the old child is gone by now the peer has deleted it, because it has won. One that
+	// it made and that is gone without a successor is what it lost.
 	r := t.rival
-	if r != nil && r.made.sa != nil && !r.loses(t.exchange.lowest()) {
+	lives := r != nil && (r.made.sa != nil || r.made.successor != nil)
+	if r != nil && t.old.sa == nil || lives && !r.loses(t.exchange.lowest()) {
 		kept.quiet = true
 		s.enqueue(&deleteChildTask{spi: kept.SPIIn, child: kept, superseded: true})
 		return
@@ -104,7 +107,7 @@ func (s *ikeSA) settle(t *createTask, made *Child, kept *child, began *childAnsw
 	if t.old.sa != nil {
 		s.enqueue(&deleteChildTask{spi: t.old.SPIIn, child: t.old, superseded: true})
 	}
-	if r != nil && r.made.sa != nil {
+	if lives {
 		// The peer closes it. If it does not, we do.
 		r.made.successor = kept
 		r.made.rekeyAt, r.made.ends = time.Time{}, s.e.now.Add(redundantLife)

@@ -61,6 +61,7 @@ type host struct {
 	accounts  map[string]string // name to password
 	person    func(Credential) CredentialReply
 	relay     func(Relay) Relayed
+	withheld  []Ask
 	mute      bool // answers to Asks are withheld
 	offline   bool // it has no network
 }
@@ -167,6 +168,7 @@ func (h *host) do(a Action) {
 	case Ask:
 		h.asked = append(h.asked, a.Question)
 		if h.mute {
+			h.withheld = append(h.withheld, a)
 			return
 		}
 		if r := h.reply(a.Question); r != nil {
