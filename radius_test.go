@@ -12,6 +12,7 @@ import (
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2866"
 
+	"martlet/ike"
 	"martlet/ike/aaa"
 )
 
@@ -149,5 +150,49 @@ secret = %q
 	}
 	if cause := rfc2866.AcctTerminateCause_Get(stop[0]); uint32(cause) != uint32(aaa.CauseAdminReset) {
 		t.Errorf("the cause is %v", cause)
+	}
+}
+
+// TestRowB4SilentRADIUS: while a thousand peers wait for a RADIUS server that says nothing,
+// another one comes in at once by other means (security.md B4).
+func TestRowB4SilentRADIUS(t *testing.T) {
+	ctx := testContext(t)
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	gateway := startNode(t, true, gatewayText+fmt.Sprintf(`
+[radius]
+timeout = "1h"
+[radius.server.one]
+address = "127.0.0.1"
+port = %d
+secret = %q
+`, silent.LocalAddr().(*net.UDPAddr).Port, testRADIUSSecret))
+	const peers = 1000
+	answers := make(chan ike.Relayed, peers)
+	for i := range peers {
+		q := ike.Relay{SA: ike.SAID(i + 1), Connection: "clients", Identity: "mallory", Packet: []byte("\x02\x01\x00\x0c\x01mallory")}
+		l := gateway.peers.login(ctx, q)
+		go func() { answers <- gateway.peers.relay(l, q.Packet) }()
+	}
+	if _, _, err := silent.ReadFrom(make([]byte, radius.MaxPacketLength)); err != nil { // they are at it
+		t.Fatal(err)
+	}
+	client := startNode(t, false, clientOf(gateway, netip.Addr.Is4))
+	if err := client.Connect(ctx, ""); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(answers); n > 0 {
+		t.Errorf("%d of those that wait have an answer", n)
+	}
+	if err := gateway.Close(); err != nil {
+		t.Error(err)
+	}
+	for range peers {
+		if got := <-answers; got.Err == nil || got.Accept {
+			t.Fatalf("%+v", got)
+		}
 	}
 }

@@ -19,8 +19,8 @@ type freeradius struct {
 }
 
 // startRADIUS starts FreeRADIUS for a client at an address. Users are lines of its file
-// "users".
-func startRADIUS(ns *namespace, client, users string) *freeradius {
+// "users"; tls is the newest version of TLS.
+func startRADIUS(ns *namespace, client, users, tls string) *freeradius {
 	ns.t.Helper()
 	if _, err := exec.LookPath("freeradius"); err != nil {
 		ns.t.Skip("needs freeradius (Debian: freeradius)")
@@ -83,7 +83,7 @@ modules {
 			certificate_file = %[5]s
 			ca_file = %[6]s
 			tls_min_version = "1.2"
-			tls_max_version = "1.2"
+			tls_max_version = "%[7]s"
 			ecdh_curve = ""
 		}
 		md5 {
@@ -168,7 +168,7 @@ server inner {
 		}
 	}
 }
-`, dir, client, radiusSecret, shared.pki.key("ecdsa", radiusID), shared.pki.cert("ecdsa", radiusID), shared.pki.ca()))
+`, dir, client, radiusSecret, shared.pki.key("ecdsa", radiusID), shared.pki.cert("ecdsa", radiusID), shared.pki.ca(), tls))
 	r := &freeradius{ns: ns}
 	r.proc = ns.spawn("freeradius", nil, "freeradius", "-X", "-d", dir)
 	r.proc.says("Ready to process requests")

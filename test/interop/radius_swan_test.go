@@ -58,7 +58,7 @@ func TestRADIUSStrongSwanClients(t *testing.T) {
 		{"eap-tls", "carol.test", ""},
 		{"eap-ttls", "alice", "10.97.0.77"},
 	}
-	o, _ := newRADIUSOffice(t, len(methods), "")
+	o, _ := newRADIUSOffice(t, len(methods), "", "1.2")
 	o.gateway.serve()
 	for i, test := range methods {
 		s := o.swanLogin(i, test.method, test.user)
@@ -90,7 +90,7 @@ func TestRADIUSStrongSwanClients(t *testing.T) {
 // EAP to FreeRADIUS.
 func TestRADIUSStrongSwanRelay(t *testing.T) {
 	start(t)
-	o, _ := newRADIUSOffice(t, 1, "")
+	o, _ := newRADIUSOffice(t, 1, "", "1.2")
 	o.ns.forward()
 	s := startSwan(o.ns, swanSettings{plugins: eapPlugins, conf: fmt.Sprintf(
 		"eap-radius { servers { one { address = %s\nsecret = \"%s\"\n } } }", serverAddr, radiusSecret)}, "ecdsa", fmt.Sprintf(`
@@ -124,7 +124,7 @@ pools { four { addrs = 10.97.0.0/24 } }
 // keeps its address.
 func TestRADIUSReauthentication(t *testing.T) {
 	start(t)
-	o, radius := newRADIUSOffice(t, 1, "")
+	o, radius := newRADIUSOffice(t, 1, "", "1.2")
 	o.gateway.serve()
 	s := o.swanLogin(0, "eap-md5", "dave")
 	if out, err := s.initiate("net"); err != nil {

@@ -35,7 +35,7 @@ const gatewayDAE = 3799
 
 // newRADIUSOffice is an office whose gateway leaves logins to FreeRADIUS, which runs on the
 // server behind it.
-func newRADIUSOffice(t *testing.T, clients int, more string) (*office, *freeradius) {
+func newRADIUSOffice(t *testing.T, clients int, more, tls string) (*office, *freeradius) {
 	t.Helper()
 	o := newOffice(t, clients, "")
 	o.gateway = newNode(o.ns, "", fmt.Sprintf(`
@@ -65,7 +65,7 @@ local = ["0.0.0.0/0"]
 	// The way back into the tunnel.
 	o.server.ip("route add 10.97.0.0/24 via " + gatewaySide)
 	o.server.ip("route add 172.30.0.0/24 via " + gatewaySide)
-	return o, startRADIUS(o.server, gatewaySide, radiusUsers)
+	return o, startRADIUS(o.server, gatewaySide, radiusUsers, tls)
 }
 
 // loginOf is our first client, that logs in with a method, as a user.
@@ -119,35 +119,41 @@ func (o *office) user(t *testing.T) *martlet.SAStatus {
 // TestRADIUSMethods has our client log in at our gateway with each method, FreeRADIUS being
 // the other end of EAP.
 func TestRADIUSMethods(t *testing.T) {
-	start(t)
-	o, _ := newRADIUSOffice(t, 1, "")
-	o.gateway.serve()
-	for _, test := range []struct{ method, user, address string }{
-		{"eap-mschapv2", "alice", "10.97.0.77"},
-		{"eap-md5", "bob", "172.30.0.5"}, // outside of the pool
-		{"eap-tls", "carol.test", ""},
-		{"eap-ttls", "alice", "10.97.0.77"},
-		{"eap-peap", "alice", "10.97.0.77"},
+	type login struct{ method, user, address string }
+	onTLS := []login{{"eap-tls", "carol.test", ""}, {"eap-ttls", "alice", "10.97.0.77"}, {"eap-peap", "alice", "10.97.0.77"}}
+	for tls, logins := range map[string][]login{
+		"1.2": append(onTLS, login{"eap-mschapv2", "alice", "10.97.0.77"}, login{"eap-md5", "bob", "172.30.0.5"}), // outside of the pool
+		"1.3": onTLS,
 	} {
-		m := o.loginOf(test.method, test.user)
-		v4 := upAs(m)
-		if test.address != "" && v4 != test.address || !strings.HasPrefix(v4, "10.97.0.") && test.address == "" {
-			t.Errorf("%s: %s got %s, want %s", test.method, test.user, v4, test.address)
-		}
-		if got := o.user(t).RemoteID; got != test.user {
-			t.Errorf("%s: the gateway knows %s as %q", test.method, test.user, got)
-		}
-		o.clients[0].ping(v4, serverAddr)
-		m.end()
-		o.gateway.awaitDown()
+		t.Run("TLS "+tls, func(t *testing.T) {
+			start(t)
+			o, radius := newRADIUSOffice(t, 1, "", tls)
+			o.gateway.serve()
+			for _, l := range logins {
+				m := o.loginOf(l.method, l.user)
+				v4 := upAs(m)
+				if l.address != "" && v4 != l.address || !strings.HasPrefix(v4, "10.97.0.") && l.address == "" {
+					t.Errorf("%s: %s got %s, want %s", l.method, l.user, v4, l.address)
+				}
+				if got := o.user(t).RemoteID; got != l.user {
+					t.Errorf("%s: the gateway knows %s as %q", l.method, l.user, got)
+				}
+				o.clients[0].ping(v4, serverAddr)
+				m.end()
+				o.gateway.awaitDown()
+			}
+			if !strings.Contains(radius.proc.out.String(), `TLS-Session-Version = "TLS `+tls+`"`) {
+				t.Errorf("no session of TLS %s", tls)
+			}
+			o.gateway.end()
+		})
 	}
-	o.gateway.end()
 }
 
 // TestRADIUSGroups: Class makes somebody a member of a group, and the others stay out.
 func TestRADIUSGroups(t *testing.T) {
 	start(t)
-	o, radius := newRADIUSOffice(t, 1, "groups = [\"admins\"]\n")
+	o, radius := newRADIUSOffice(t, 1, "groups = [\"admins\"]\n", "1.2")
 	o.gateway.serve()
 	m := o.loginOf("eap-mschapv2", "mallory")
 	m.up("office")
@@ -169,7 +175,7 @@ func TestRADIUSGroups(t *testing.T) {
 // lets it disconnect a user.
 func TestRADIUSAccounting(t *testing.T) {
 	start(t)
-	o, radius := newRADIUSOffice(t, 1, "")
+	o, radius := newRADIUSOffice(t, 1, "", "1.2")
 	o.gateway.serve()
 	m := o.loginOf("eap-mschapv2", "alice")
 	v4 := upAs(m)
@@ -219,7 +225,7 @@ func TestRADIUSAccounting(t *testing.T) {
 // both ends are told why.
 func TestRADIUSSilent(t *testing.T) {
 	start(t)
-	o, radius := newRADIUSOffice(t, 2, "")
+	o, radius := newRADIUSOffice(t, 2, "", "1.2")
 	o.gateway.config = o.ns.write("martlet.toml", strings.Replace(readFile(t, o.gateway.config), radiusSecret, "not its secret at all", 1)+fmt.Sprintf(`
 [connection.others]
 pool = ["four"]
