@@ -286,6 +286,9 @@ func (e *Engine) unlink(s *ikeSA) {
 		return
 	}
 	s.gone = true
+	if n := s.successor; n != nil && n.forerunner == s {
+		n.forerunner = nil
+	}
 	s.stopEAP()
 	if s.heapAt >= 0 {
 		heap.Remove(&e.timers, s.heapAt)

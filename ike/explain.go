@@ -63,6 +63,15 @@ func errPeerDead(s *ikeSA) *Error {
 	}
 }
 
+// errAddressGone is a change of this host's network while an SA is opened.
+func errAddressGone(s *ikeSA) *Error {
+	return &Error{
+		Code: CodeUnreachable, What: fmt.Sprintf("the network changed on the way to %v", s.path.Remote),
+		Why:  fmt.Sprintf("this host does not send from %v any more, to where the answer would come", s.path.Local.Addr()),
+		Hint: "try again",
+	}
+}
+
 // errAddressRefused is UNACCEPTABLE_ADDRESSES or UNEXPECTED_NAT_DETECTED for every way that
 // we have to the peer.
 func errAddressRefused(s *ikeSA, n *message.Notify) *Error {

@@ -243,9 +243,13 @@ func TestRow64Remapped(t *testing.T) {
 // TestWithoutMOBIKEAPeerIsFollowed: it has no other way to say where it is.
 func TestWithoutMOBIKEAPeerIsFollowed(t *testing.T) {
 	w, a, b := roamers(t, func(client, _ *Connection) { client.NoMOBIKE = true })
+	before := a.onlyChild().SPIIn
 	a.move(awayAddr)
-	w.run(time.Second)
+	w.run(10 * time.Second)
 	meet(t, a, b, awayAddr, gatewayAddr)
+	if a.onlyChild().SPIIn == before {
+		t.Error("the child was not replaced, by which other peers learn where its packets go")
+	}
 
 	// The gateway does not move because somebody sends from elsewhere.
 	home := a.onlyChild().Path
@@ -553,4 +557,73 @@ func TestOneWayTrafficIsChecked(t *testing.T) {
 	if len(a.sent) != 0 {
 		t.Errorf("%d checks of a peer from whom nothing is wanted", len(a.sent))
 	}
+}
+
+// TestUpdateCrossesRekey: an address change at every moment of a rekey of the IKE SA or of
+// the child, by either side. The SA that is there in the end is where the client is.
+func TestUpdateCrossesRekey(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		rekey func(a, b *host)
+	}{
+		{"IKE SA, client", func(a, _ *host) { a.handle(Rekey{SA: a.established()[0].SA}) }},
+		{"IKE SA, gateway", func(_, b *host) { b.handle(Rekey{SA: b.established()[0].SA}) }},
+		{"IKE SA, both", func(a, b *host) {
+			a.handle(Rekey{SA: a.established()[0].SA})
+			b.handle(Rekey{SA: b.established()[0].SA})
+		}},
+		{"child, client", func(a, _ *host) { a.handle(Rekey{Child: a.established()[0].Children[0].ID}) }},
+		{"child, gateway", func(_, b *host) { b.handle(Rekey{Child: b.established()[0].Children[0].ID}) }},
+		{"all, both", func(a, b *host) {
+			for _, h := range []*host{a, b} {
+				st := h.established()[0]
+				h.handle(Rekey{Child: st.Children[0].ID})
+				h.handle(Rekey{SA: st.SA})
+			}
+		}},
+	} {
+		for moment := range 14 {
+			t.Run(fmt.Sprintf("%s, %d", c.name, moment), func(t *testing.T) {
+				w, a, b := roamers(t)
+				if moment%2 == 0 {
+					c.rekey(a, b)
+					w.run(time.Duration(moment) * 5 * time.Millisecond)
+					a.move(awayAddr)
+				} else {
+					a.move(awayAddr)
+					w.run(time.Duration(moment) * 5 * time.Millisecond)
+					c.rekey(a, b)
+				}
+				w.run(3 * time.Minute) // what was replaced is gone
+				meet(t, a, b, awayAddr, gatewayAddr)
+			})
+		}
+	}
+}
+
+// TestChangeWhileConnecting: nothing is waited for that cannot come.
+func TestChangeWhileConnecting(t *testing.T) {
+	for _, wait := range []time.Duration{0, 15 * time.Millisecond, 45 * time.Millisecond} {
+		client, gateway := pskPair(t)
+		w, a, b := pair(t, client, gateway)
+		a.initiate("home", b)
+		w.run(wait)
+		a.handle(Moved{Addresses: a.addresses()})
+		a.move(awayAddr)
+		w.run(time.Millisecond)
+		if wait < 30*time.Millisecond {
+			if a.downCode() != CodeUnreachable {
+				t.Errorf("after %v: %v", wait, a.downCode())
+			}
+			continue
+		}
+		w.run(10 * time.Second)
+		meet(t, a, b, awayAddr, gatewayAddr)
+	}
+	client, gateway := pskPair(t)
+	w, a, b := pair(t, client, gateway)
+	a.initiate("home", b)
+	a.handle(Moved{Addresses: a.addresses()})
+	w.run(time.Second)
+	agree(t, a, b, 1)
 }

@@ -133,6 +133,15 @@ func (s *ikeSA) strayed(p Path) bool {
 	return slices.ContainsFunc(s.answer.via, func(x Path) bool { return x != p })
 }
 
+// remind sends the answer that made this SA out of another once more, on a way that is being
+// tried. If it was lost while we moved, the peer does not know this SA, and asks again where
+// we are no more.
+func (s *ikeSA) remind(way Path) {
+	if s.probing && s.forerunner != nil && s.forerunner.reply != nil {
+		s.send(way, s.forerunner.reply)
+	}
+}
+
 // hasten sends the outstanding request at once and counts its repetitions anew: the path
 // has changed.
 func (s *ikeSA) hasten() {

@@ -228,7 +228,7 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	terminating := s.state == stateDeleting
 	s.dropFollowUp()
 	s.holding = false
-	s.state, s.successor = stateReplaced, n
+	s.state, s.successor, n.forerunner = stateReplaced, n, s
 	s.forgetRequest()
 	s.forgetAsks()
 	for _, d := range []deadline{dueReassembly, dueLiveness, dueKeepalive, dueRekey, dueHard, dueChildren} {

@@ -16,10 +16,14 @@ import (
 func (e *Engine) moved(ev Moved) {
 	e.addresses = slices.Clone(ev.Addresses)
 	e.all(func(s *ikeSA) {
-		if s.state != stateEstablished {
+		e.enter("moved", s)
+		switch {
+		case s.state == stateConnecting && s.opener:
+			s.seek()
+			return
+		case s.state != stateEstablished:
 			return
 		}
-		e.enter("moved", s)
 		if s.opener {
 			s.seek()
 			return
@@ -37,10 +41,24 @@ func (s *ikeSA) seek() {
 	now := s.seeks
 	s.ask(FindPaths{SA: s.id(), Connection: s.conn.Name, Path: s.path, Remotes: s.reachable()}, func(r Reply) {
 		found, ok := r.(PathsFound)
-		if ok && now == s.seeks && s.state == stateEstablished {
+		switch {
+		case !ok || now != s.seeks:
+		case s.state == stateConnecting:
+			s.giveUpAddress(found.Paths)
+		case s.state == stateEstablished:
 			s.takePaths(found.Paths)
 		}
 	})
+}
+
+// giveUpAddress ends an SA that is being opened from an address that this host has no more:
+// there is nothing to move yet, and no answer can come.
+func (s *ikeSA) giveUpAddress(paths []Path) {
+	local := s.path.Local.Addr()
+	if !slices.ContainsFunc(paths, func(p Path) bool { return p.Local.Addr() == local }) {
+		err := errAddressGone(s)
+		s.close(err.What, err)
+	}
 }
 
 // reachable is where the peer may be: where it is, unless it said that it is not there any
@@ -110,6 +128,7 @@ func (s *ikeSA) wayAnswered(p Path) {
 		s.probing = false
 		if !s.mobike() {
 			s.moveTraffic()
+			s.renewChildren()
 		}
 	case s.answer.tries < 2:
 		// It was sent on the way before, which is not to be kept for that.
@@ -117,6 +136,15 @@ func (s *ikeSA) wayAnswered(p Path) {
 		s.probing = false
 		s.path = p
 		s.wantUpdate()
+	}
+}
+
+// renewChildren replaces the children at a peer without MOBIKE. It has followed our messages;
+// not each such peer also sends the packets of the children that it has to where we are now,
+// but those of new ones it does.
+func (s *ikeSA) renewChildren() {
+	for _, c := range s.children {
+		s.rekeyChild(c, true)
 	}
 }
 

@@ -144,11 +144,12 @@ type ikeSA struct {
 	promised uint32   // SPI of a child that the peer asked for, while its keys are made
 	early    []uint32 // SPIs that the peer deleted while a child is being opened
 
-	successor *ikeSA    // that has its place
-	inPlaceOf *ikeSA    // whose place it may get: not decided yet
-	followUp  *followUp // what the peer is opening
-	holding   bool      // the peer is making a successor: nothing more is asked on this one
-	failures  int       // of rekeying, one after the other
+	successor  *ikeSA    // that has its place
+	inPlaceOf  *ikeSA    // whose place it may get: not decided yet
+	followUp   *followUp // what the peer is opening
+	holding    bool      // the peer is making a successor: nothing more is asked on this one
+	failures   int       // of rekeying, one after the other
+	forerunner *ikeSA    // whose place this one has, as long as it is there
 
 	deadlines [deadlines]time.Time
 	due       time.Time

@@ -99,6 +99,7 @@ func (s *ikeSA) transmit() {
 		if !slices.Contains(p.via, way) {
 			p.via = append(p.via, way)
 		}
+		s.remind(way)
 	}
 	p.tries++
 	s.after(dueRetransmit, jitter(p.wait))
@@ -151,6 +152,10 @@ func (s *ikeSA) respondWith(grams [][]byte) {
 	s.expectID = x.id + 1
 	s.reply, s.replyExchange, s.replyOpen = grams, x.kind, s.open
 	s.send(x.path, grams)
+	if s.opener && s.state != stateConnecting && x.path != s.path {
+		// It came to where we are no more, and its sender does not know that yet.
+		s.send(s.path, grams)
+	}
 }
 
 func (s *ikeSA) send(p Path, grams [][]byte) {
