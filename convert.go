@@ -273,3 +273,23 @@ func prefixesOf(in []message.Selector) []netip.Prefix {
 	}
 	return out
 }
+
+// halfOpenOf is what peers may cost that have not proven who they are. In a configuration
+// that was built by hand all of it is zero, and stands for the defaults.
+func halfOpenOf(c *config.Config) ike.HalfOpen {
+	n := &c.Node
+	if n.Cookies == 0 && n.CookiesSource == 0 && n.Puzzles == 0 && n.PuzzlesSource == 0 {
+		return ike.HalfOpen{Total: n.HalfOpen, PrefixVerified: n.HalfOpenSource}
+	}
+	from := func(count int) int {
+		if count == 0 {
+			return -1
+		}
+		return count
+	}
+	return ike.HalfOpen{
+		Total: n.HalfOpen, PrefixVerified: n.HalfOpenSource,
+		CookieTotal: from(n.Cookies), CookiePrefix: from(n.CookiesSource),
+		PuzzleTotal: from(n.Puzzles), PuzzlePrefix: from(n.PuzzlesSource),
+	}
+}

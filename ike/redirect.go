@@ -183,11 +183,17 @@ func redirectable(ps []message.Payload) (from message.GatewayID, ok bool) {
 	return from, message.FindNotify(ps, message.RedirectSupported) != nil
 }
 
+// isHere tells whether a path ends where a redirect would lead: a gateway can have several
+// addresses.
+func isHere(p Path, to message.GatewayID) bool {
+	return to.Addr.IsValid() && p.Local.Addr().Unmap() == to.Addr
+}
+
 // redirectInit sends the sender of IKE_SA_INIT elsewhere, if that is what the connection is
 // for. Who comes from there is not sent back.
 func (e *Engine) redirectInit(o *initOffer, c *Connection) bool {
 	from, ok := redirectable(o.ps)
-	if !ok || c.Redirect == (message.GatewayID{}) || c.RedirectLate || from == c.Redirect {
+	if !ok || c.Redirect == (message.GatewayID{}) || c.RedirectLate || from == c.Redirect || isHere(o.path, c.Redirect) {
 		return false
 	}
 	e.refuse(o.path, DropRedirected, nil)
@@ -199,7 +205,7 @@ func (e *Engine) redirectInit(o *initOffer, c *Connection) bool {
 // comes of it; the initiator says goodbye by a DELETE.
 func (s *ikeSA) redirectAuth(a *authentication) bool {
 	to := s.conn.Redirect
-	if !s.supports(extRedirect) || to == (message.GatewayID{}) || !s.conn.RedirectLate || s.redirectedFrom == to {
+	if !s.supports(extRedirect) || to == (message.GatewayID{}) || !s.conn.RedirectLate || s.redirectedFrom == to || isHere(s.path, to) {
 		return false
 	}
 	s.sign(a, func() {

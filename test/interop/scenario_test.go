@@ -12,12 +12,14 @@ import (
 // tried with each as initiator.
 type scenario struct {
 	name   string
-	six    bool                       // IPv6 outside
-	nat    bool                       // both behind a NAT
-	auth   string                     // "psk", or a kind of key
-	proofs func(t *testing.T) *proofs // instead of auth
-	secret string                     // strongSwan's, where it is not Martlet's
-	ike    string                     // proposals
+	node   string                      // lines of Martlet's [node]
+	before func(t *testing.T, p *pair) // the attempt that counts
+	six    bool                        // IPv6 outside
+	nat    bool                        // both behind a NAT
+	auth   string                      // "psk", or a kind of key
+	proofs func(t *testing.T) *proofs  // instead of auth
+	secret string                      // strongSwan's, where it is not Martlet's
+	ike    string                      // proposals
 	esp    string
 	swan   swanSettings
 	// Where these are empty, both sides have the same, or the networks inside of IPv4.
@@ -163,7 +165,7 @@ func (sc scenario) play(t *testing.T, initiate bool) {
 		p.proof.serve(t, p.net)
 	}
 	leaks := tap(p.net.wire, p.net.wireName, outside)
-	p.m = newNode(p.net.a, "", p.toml())
+	p.m = newNode(p.net.a, sc.node, p.toml())
 	kind := sc.auth
 	if kind == "psk" {
 		kind = ""
@@ -174,6 +176,9 @@ func (sc scenario) play(t *testing.T, initiate bool) {
 		}
 	}
 	p.s = startSwan(p.net.b, sc.swan, kind, p.swanctl())
+	if sc.before != nil {
+		sc.before(t, p)
+	}
 	if sc.fails != nil {
 		p.refuse(t)
 		leaks.clean(t)
