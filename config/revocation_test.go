@@ -217,3 +217,29 @@ password = "9vKc2mTqZ7bR4vLs8NcJ3yHf6GdP1aUe"
 		}
 	}
 }
+
+// TestEncryptedKey: a key as OpenSSL encrypts it.
+func TestEncryptedKey(t *testing.T) {
+	dir := t.TempDir()
+	credentials(t, dir)
+	samples := filepath.Join("..", "crypto", "pki", "testdata")
+	for _, name := range []string{"carol.pem", "aes256.pem", "des3.pem"} {
+		write(t, filepath.Join(dir, name), string(read(t, samples, name)), 0o600)
+	}
+	with := func(lines string) string {
+		return strings.Replace(roadWarrior, "cert = [\"alice.pem\"]\nkey = [\"file:alice.key\"]", "cert = [\"carol.pem\"]\n"+lines, 1)
+	}
+	c, err := Parse("", []byte(with("key = [\"aes256.pem\"]\nkey_password = \"martlet\"")), dir, nil)
+	if err != nil || len(c.Connections["office"].Local.Credentials) != 1 {
+		t.Error(err)
+	}
+	for lines, want := range map[string]string{
+		"key = [\"aes256.pem\"]":                             "encrypted and no password is given",
+		"key = [\"aes256.pem\"]\nkey_password = \"Martlet\"": "the password is wrong",
+		"key = [\"des3.pem\"]\nkey_password = \"martlet\"":   "encrypt it again",
+	} {
+		if _, err := Parse("", []byte(with(lines)), dir, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", lines, err, want)
+		}
+	}
+}

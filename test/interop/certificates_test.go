@@ -205,6 +205,13 @@ func (b *bureau) proofs(more string) *proofs {
 	}
 }
 
+// silent are proofs of a bureau that nobody asks.
+func silent(b *bureau) *proofs {
+	p := b.proofs("")
+	p.handler = nil
+	return p
+}
+
 // revocation makes a scenario about it.
 func revocation(name, more string, change func(*bureau, *proofs), fails *failure) scenario {
 	return scenario{name: name, fails: fails, proofs: func(t *testing.T) *proofs {
@@ -229,17 +236,13 @@ var (
 )
 
 var certificateScenarios = []scenario{
-	{name: "multi-level-ca", proofs: func(t *testing.T) *proofs {
-		b := newBureau(t, pki.ECDSAP256)
-		p := b.proofs("")
-		p.handler = nil
-		return p
-	}},
+	{name: "multi-level-ca", proofs: func(t *testing.T) *proofs { return silent(newBureau(t, pki.ECDSAP256)) }},
+	{name: "ecdsa-p384", proofs: func(t *testing.T) *proofs { return silent(newBureau(t, pki.ECDSAP384)) }},
+	{name: "ecdsa-p521", proofs: func(t *testing.T) *proofs { return silent(newBureau(t, pki.ECDSAP521)) }},
 	{name: "certreq-chooses", proofs: func(t *testing.T) *proofs {
 		// Martlet's first certificate is of a CA that strongSwan does not have.
 		b, other := newBureau(t, pki.ECDSAP256), newBureau(t, pki.ECDSAP256)
-		p := b.proofs("")
-		p.handler = nil
+		p := silent(b)
 		certs := pki.EncodeCertificate(append([]*x509.Certificate{other.martlet.Cert}, other.martlet.Chain...)...)
 		p.martlet = strings.NewReplacer(
 			"cert = [", fmt.Sprintf("cert = [%q, ", b.file("other.pem", certs)),
@@ -271,8 +274,7 @@ var certificateScenarios = []scenario{
 	{name: "raw-public-keys-ecdsa", proofs: func(t *testing.T) *proofs { return rawKeys(t, pki.ECDSAP256) }},
 	{name: "pkcs12", proofs: func(t *testing.T) *proofs {
 		b := newBureau(t, pki.ECDSAP256)
-		p := b.proofs("")
-		p.handler = nil
+		p := silent(b)
 		box := func(c *pki.Credential, password string) []byte {
 			data, err := pki.EncodePKCS12(c, []*x509.Certificate{b.root.Cert}, password, false)
 			if err != nil {
@@ -301,8 +303,7 @@ var certificateScenarios = []scenario{
 		},
 		proofs: func(t *testing.T) *proofs {
 			b := newBureau(t, pki.RSA2048)
-			p := b.proofs("")
-			p.handler = nil
+			p := silent(b)
 			p.swanLocal = strings.Replace(p.swanLocal, "pubkey", "rsa/pss-sha256", 1)
 			p.swanRemote = strings.Replace(p.swanRemote, "pubkey", "ike:rsa/pss-sha256", 1)
 			return p
