@@ -133,3 +133,27 @@ func TestAccountingNeverBlocks(t *testing.T) {
 		r.Account(record(RecordStop)) // after the end: no panic
 	})
 }
+
+// TestAccountingIsApart: a server that takes no records is still asked for logins first.
+func TestAccountingIsApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := &fake{t: t, answer: func(_ int, b []byte) [][]byte {
+			if radius.Code(b[0]) != radius.CodeAccessRequest {
+				return nil
+			}
+			return [][]byte{sealed(t, accept(t, b))}
+		}}
+		second := accountable(t, 0)
+		r := client(t, first, second)
+		r.Account(record(RecordStart))
+		time.Sleep(20 * time.Second)
+		if n := len(second.seen()); n != 1 {
+			t.Fatalf("the second server has %d records", n)
+		}
+		before := len(first.seen())
+		if _, err := conversation(r).Send(t.Context(), identityPacket("alice")); err != nil || len(first.seen()) != before+1 {
+			t.Errorf("the first server was not asked: %v", err)
+		}
+		r.Close(t.Context())
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/zap"
 	"layeh.com/radius"
 
 	"martlet/crypto/suite"
@@ -21,6 +22,7 @@ import (
 // of its own, so that there are 256 at most; more wait.
 type link struct {
 	radius *RADIUS
+	name   string // of the server
 	to     netip.AddrPort
 	secret suite.Secret
 	free   chan byte // the identifiers that nobody uses, longest unused first
@@ -28,6 +30,7 @@ type link struct {
 	mu      sync.Mutex
 	conn    net.Conn // nil until it is needed
 	closed  bool
+	dead    time.Time // left alone until then: the server was silent
 	pending [256]*pending
 }
 
@@ -48,12 +51,44 @@ type reply struct {
 	from  *server
 }
 
-func newLink(r *RADIUS, to netip.AddrPort, secret suite.Secret) *link {
-	l := &link{radius: r, to: to, secret: secret, free: make(chan byte, 256)}
+func newLink(r *RADIUS, s Server, port uint16) *link {
+	l := &link{radius: r, name: s.Name, to: netip.AddrPortFrom(s.Addr, port), secret: s.Secret, free: make(chan byte, 256)}
 	for i := range 256 {
 		l.free <- byte(i)
 	}
 	return l
+}
+
+// usable tells whether the server may be asked now.
+func (l *link) usable(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead.IsZero() {
+		return true
+	}
+	if now.Before(l.dead) {
+		return false
+	}
+	l.dead = now.Add(l.radius.config.DeadTime)
+	return true
+}
+
+func (l *link) alive() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.dead.IsZero() {
+		l.radius.log.Info("a RADIUS server answers again", zap.String("server", l.name), zap.Stringer("at", l.to))
+	}
+	l.dead = time.Time{}
+}
+
+func (l *link) silent(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead.IsZero() {
+		l.radius.log.Warn("a RADIUS server does not answer", zap.String("server", l.name), zap.Stringer("at", l.to), zap.Error(err))
+	}
+	l.dead = time.Now().Add(l.radius.config.DeadTime)
 }
 
 func (l *link) close() {

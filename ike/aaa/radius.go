@@ -71,9 +71,6 @@ const (
 type server struct {
 	Server
 	auth, acct *link
-
-	mu   sync.Mutex
-	dead time.Time // left alone until then
 }
 
 // NewRADIUS makes a client. Sockets are opened when they are needed.
@@ -100,8 +97,8 @@ func NewRADIUS(c RADIUSConfig) *RADIUS {
 	for _, s := range c.Servers {
 		r.servers = append(r.servers, &server{
 			Server: s,
-			auth:   newLink(r, netip.AddrPortFrom(s.Addr, s.Port), s.Secret),
-			acct:   newLink(r, netip.AddrPortFrom(s.Addr, s.Acct), s.Secret),
+			auth:   newLink(r, s, s.Port),
+			acct:   newLink(r, s, s.Acct),
 		})
 	}
 	r.account.start(r)
@@ -148,13 +145,13 @@ func (r *RADIUS) exchange(ctx context.Context, pinned *server, to port, build fu
 	defer r.waiting.Add(-1)
 	order := []*server{pinned}
 	if pinned == nil {
-		order = r.order()
+		order = r.order(to)
 	}
 	silent := &SilentError{}
 	for _, s := range order {
 		got, err := to(s).exchange(ctx, build(s.Secret))
 		if err == nil {
-			s.alive(r)
+			to(s).alive()
 			got.from = s
 			return got, nil
 		}
@@ -164,7 +161,7 @@ func (r *RADIUS) exchange(ctx context.Context, pinned *server, to port, build fu
 		if errors.Is(err, net.ErrClosed) && r.ctx.Err() != nil {
 			return nil, err
 		}
-		s.silent(r, err)
+		to(s).silent(err)
 		silent.Tried = append(silent.Tried, fmt.Sprintf("%s (%v): %v", s.Name, to(s).to, err))
 	}
 	return nil, silent
@@ -172,11 +169,11 @@ func (r *RADIUS) exchange(ctx context.Context, pinned *server, to port, build fu
 
 // order is the servers to ask: those that are not dead, else all. One whose dead time is over
 // is tried by a single request; the others learn from that.
-func (r *RADIUS) order() []*server {
+func (r *RADIUS) order(to port) []*server {
 	var out []*server
 	now := time.Now()
 	for _, s := range r.servers {
-		if s.usable(now, r.config.DeadTime) {
+		if to(s).usable(now) {
 			out = append(out, s)
 		}
 	}
@@ -184,35 +181,4 @@ func (r *RADIUS) order() []*server {
 		return r.servers
 	}
 	return out
-}
-
-func (s *server) usable(now time.Time, again time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dead.IsZero() {
-		return true
-	}
-	if now.Before(s.dead) {
-		return false
-	}
-	s.dead = now.Add(again)
-	return true
-}
-
-func (s *server) alive(r *RADIUS) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.dead.IsZero() {
-		r.log.Info("a RADIUS server answers again", zap.String("server", s.Name))
-	}
-	s.dead = time.Time{}
-}
-
-func (s *server) silent(r *RADIUS, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dead.IsZero() {
-		r.log.Warn("a RADIUS server does not answer", zap.String("server", s.Name), zap.Error(err))
-	}
-	s.dead = time.Now().Add(r.config.DeadTime)
 }
