@@ -56,17 +56,19 @@ type Node struct {
 	// State is the folder where what must be undone after a crash is noted; without
 	// one nothing is noted.
 	State string `toml:"state" default:"/run/martlet" zero:"kept"`
-	// HalfOpen is how many peers may have begun an IKE SA here and not proven who they are;
-	// HalfOpenSource how many of them may come from one IPv4 address or IPv6 /64.
-	HalfOpen       int `toml:"half_open" default:"10000" range:"1..1000000"`
+	// HalfOpen is how many peers may have begun an IKE SA here and not proven who they are.
+	HalfOpen int `toml:"half_open" default:"10000" range:"1..1000000"`
+	// HalfOpenSource is how many of them may come from one IPv4 address or IPv6 /64.
 	HalfOpenSource int `toml:"half_open_source" default:"1000" range:"1..1000000"`
 	// Cookies is from how many half-open SAs on a peer has to show that it receives what is
-	// sent to its address, CookiesSource the same for one source; 0 is always.
-	Cookies       int `toml:"cookies" default:"100" range:"0..1000000" zero:"kept"`
+	// sent to its address; 0 is always.
+	Cookies int `toml:"cookies" default:"100" range:"0..1000000" zero:"kept"`
+	// CookiesSource is from how many of its own IPv4 address or IPv6 /64 on; 0 is always.
 	CookiesSource int `toml:"cookies_source" default:"3" range:"0..1000000" zero:"kept"`
-	// Puzzles is from how many on it has to solve a puzzle (RFC 8019), PuzzlesSource the same
-	// for one source; of those that cannot few are let in then. 0 is always.
-	Puzzles       int `toml:"puzzles" default:"5000" range:"0..1000000" zero:"kept"`
+	// Puzzles is from how many half-open SAs on a peer has to solve a puzzle (RFC 8019); of
+	// those that cannot few are let in then. 0 is always.
+	Puzzles int `toml:"puzzles" default:"5000" range:"0..1000000" zero:"kept"`
+	// PuzzlesSource is from how many of its own IPv4 address or IPv6 /64 on; 0 is always.
 	PuzzlesSource int `toml:"puzzles_source" default:"500" range:"0..1000000" zero:"kept"`
 	// KeyLog is a folder for Wireshark's key tables. Whoever reads it reads the traffic.
 	KeyLog string `toml:"key_log"`

@@ -47,7 +47,8 @@ func TestDefaults(t *testing.T) {
 	want := Node{
 		Device: "martlet0", Listen: []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()},
 		IKEPort: 500, NATPort: 4500, Mark: 0x4d610000, Table: 19809,
-		Control: "/run/martlet/control.sock", State: "/run/martlet", LogLevel: "info",
+		Control: "/run/martlet/control.sock", State: "/run/martlet",
+		HalfOpen: 10000, HalfOpenSource: 1000, Cookies: 100, CookiesSource: 3, Puzzles: 5000, PuzzlesSource: 500, LogLevel: "info",
 	}
 	if diff := cmp.Diff(want, c.Node, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error("node (-want +got):\n" + diff)
