@@ -35,30 +35,37 @@ func clientName(cert *x509.Certificate, claimed string) string {
 }
 
 // principalNames are the user principal names, by which Windows issues certificates for
-// its users: otherName 1.3.6.1.4.1.311.20.2.3 in subjectAltName (RFC 5280 §4.2.1.6).
+// its users (RFC 5280 §4.2.1.6).
 func principalNames(cert *x509.Certificate) []string {
 	var out []string
 	for _, e := range cert.Extensions {
-		if !e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}) {
-			continue
+		if e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}) {
+			out = append(out, readPrincipals(e.Value)...)
 		}
-		s := cryptobyte.String(e.Value)
-		var names cryptobyte.String
-		if !s.ReadASN1(&names, cbasn1.SEQUENCE) {
-			continue
+	}
+	return out
+}
+
+// readPrincipals reads those of a subjectAltName: otherName with the type
+// 1.3.6.1.4.1.311.20.2.3 and text in UTF-8. What it cannot read it passes over.
+func readPrincipals(value []byte) []string {
+	var out []string
+	var names cryptobyte.String
+	s := cryptobyte.String(value)
+	if !s.ReadASN1(&names, cbasn1.SEQUENCE) {
+		return nil
+	}
+	otherName := cbasn1.Tag(0).ContextSpecific().Constructed()
+	for !names.Empty() {
+		var name, inner, text cryptobyte.String
+		var tag cbasn1.Tag
+		var oid asn1.ObjectIdentifier
+		if !names.ReadAnyASN1(&name, &tag) {
+			break
 		}
-		for !names.Empty() {
-			var name, value, text cryptobyte.String
-			var tag cbasn1.Tag
-			var oid asn1.ObjectIdentifier
-			if !names.ReadAnyASN1(&name, &tag) {
-				break
-			}
-			if tag == cbasn1.Tag(0).ContextSpecific().Constructed() && name.ReadASN1ObjectIdentifier(&oid) &&
-				oid.Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 3}) &&
-				name.ReadASN1(&value, tag) && value.ReadASN1(&text, cbasn1.UTF8String) {
-				out = append(out, string(text))
-			}
+		if tag == otherName && name.ReadASN1ObjectIdentifier(&oid) && oid.Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 20, 2, 3}) &&
+			name.ReadASN1(&inner, otherName) && inner.ReadASN1(&text, cbasn1.UTF8String) {
+			out = append(out, string(text))
 		}
 	}
 	return out

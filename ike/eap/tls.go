@@ -152,7 +152,12 @@ func (s *Server) tlsServer(m *tlsMethod) error {
 	if m.cert == nil {
 		return errors.New("eap: no client certificate")
 	}
-	c.who = clientName(m.cert, s.claimed)
+	if c.who = clientName(m.cert, s.claimed); c.who == "" {
+		return &pki.CertError{
+			Code: pki.CodeNameMismatch, What: "the certificate is for nobody", Why: "it has neither a name nor an e-mail address",
+			Hint: "issue it with the user's name as the common name or in subjectAltName",
+		}
+	}
 	if err := c.exportMSK(TypeTLS); err != nil {
 		return err
 	}

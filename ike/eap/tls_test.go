@@ -220,18 +220,6 @@ func TestServerKeys(t *testing.T) {
 	}
 }
 
-func TestClientName(t *testing.T) {
-	a := newAuthority(t)
-	both := a.issue(t, pki.Request{CommonName: "Alice A", Emails: []string{"alice@example.com"}, DNSNames: []string{"laptop.example.com"}}).Cert
-	for claimed, want := range map[string]string{
-		"": "alice@example.com", "bob": "alice@example.com", "LAPTOP.example.com": "laptop.example.com", "Alice A": "Alice A",
-	} {
-		if got := clientName(both, claimed); got != want {
-			t.Errorf("claimed %q: %q", claimed, got)
-		}
-	}
-}
-
 // TestKeyLog: what Wireshark needs comes out where it was asked for.
 func TestKeyLog(t *testing.T) {
 	a := newAuthority(t)
