@@ -3,6 +3,8 @@ package aaa
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"crypto/subtle"
 	"net"
 	"net/netip"
 	"sync"
@@ -12,6 +14,8 @@ import (
 	"layeh.com/radius"
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2869"
+
+	"martlet/crypto/suite"
 )
 
 const fakeSecret = "a secret of the fake server"
@@ -145,4 +149,25 @@ func conversation(r *RADIUS) *Conversation {
 		Session: "s1", Connection: "clients",
 		Peer: netip.MustParseAddr("198.51.100.7"), Local: netip.MustParseAddr("203.0.113.1"),
 	})
+}
+
+// sealKey is the inverse of openKey.
+func sealKey(key []byte, salt [2]byte, nonce [16]byte, secret suite.Secret) []byte {
+	const block = md5.Size
+	plain := append([]byte{byte(len(key))}, key...)
+	for len(plain)%block != 0 {
+		plain = append(plain, 0)
+	}
+	out := salt[:]
+	before := append(nonce[:], salt[:]...)
+	for i := 0; i < len(plain); i += block {
+		h := md5.New()
+		h.Write(secret)
+		h.Write(before)
+		sealed := make([]byte, block)
+		subtle.XORBytes(sealed, plain[i:i+block], h.Sum(nil))
+		out = append(out, sealed...)
+		before = sealed
+	}
+	return out
 }

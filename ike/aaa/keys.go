@@ -68,24 +68,3 @@ func openKey(value []byte, nonce [16]byte, secret suite.Secret) []byte {
 	}
 	return plain[1 : 1+n]
 }
-
-// sealKey is the inverse of openKey.
-func sealKey(key []byte, salt [2]byte, nonce [16]byte, secret suite.Secret) []byte {
-	const block = md5.Size
-	plain := append([]byte{byte(len(key))}, key...)
-	for len(plain)%block != 0 {
-		plain = append(plain, 0)
-	}
-	out := salt[:]
-	before := append(nonce[:], salt[:]...)
-	for i := 0; i < len(plain); i += block {
-		h := md5.New()
-		h.Write(secret)
-		h.Write(before)
-		sealed := make([]byte, block)
-		subtle.XORBytes(sealed, plain[i:i+block], h.Sum(nil))
-		out = append(out, sealed...)
-		before = sealed
-	}
-	return out
-}

@@ -75,9 +75,6 @@ func (r *RADIUS) Authenticate(c Caller) *Conversation {
 	return &Conversation{radius: r, caller: c}
 }
 
-// User is the identity that the peer told, empty before.
-func (c *Conversation) User() string { return c.user }
-
 // errNoIdentity: the first packet that goes to a server says who the peer is.
 var errNoIdentity = errors.New("aaa: the peer's first EAP packet is no identity of at most 253 octets")
 
