@@ -54,6 +54,8 @@ func TestEAPMethods(t *testing.T) {
 		{"client, one method", strings.Replace(eapClient, `"eap"`, `"eap-gtc"`, 1), []string{"gtc"}, nil},
 		{"client, certificate", strings.Replace(strings.Replace(eapClient, "user = \"alice\"\n", cert, 1), "secret = \"open sesame\"\n", "", 1), []string{"tls"}, nil},
 		{"client, both", strings.Replace(eapClient, "user = \"alice\"\n", "user = \"alice\"\n"+cert, 1), []string{"tls", "mschapv2", "peap", "ttls"}, nil},
+		{"client of a gateway with a PSK", strings.Replace(eapClient, "auth = \"cert\"\nca = [\"ca.pem\"]", "auth = \"psk\"\nsecret = \""+psk+"\"", 1), []string{"mschapv2", "peap", "ttls"}, nil},
+		{"gateway with a PSK", strings.Replace(eapGateway, "auth = \"cert\"\ncert = [\"gateway.pem\"]\nkey = [\"gateway.key\"]", "auth = \"psk\"\nsecret = \""+psk+"\"", 1), nil, []string{"mschapv2"}},
 		{"gateway", eapGateway, nil, []string{"mschapv2", "peap", "ttls"}},
 		{"gateway with a CA", eapGateway + "ca = [\"ca.pem\"]\n", nil, []string{"mschapv2", "peap", "ttls", "tls"}},
 		{"gateway, one method", strings.Replace(eapGateway, `"eap"`, `"eap-md5"`, 1), nil, []string{"md5"}},

@@ -189,8 +189,10 @@ func (t *authTask) response(s *ikeSA, ps []message.Payload) {
 	switch {
 	case err != nil:
 	case away != nil && t.proven:
-	case isEAP != (s.eap != nil && !s.eap.over):
-		err = errAuthIncomplete(isEAP)
+	case isEAP && (s.eap == nil || s.eap.over):
+		err = errAuthIncomplete(true)
+	case !isEAP && s.eap != nil && !s.eap.over:
+		err = errEAPMissing(s)
 	case s.eap != nil && s.eap.over:
 		err = t.eapProven(s, auth)
 	}

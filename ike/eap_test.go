@@ -168,6 +168,17 @@ func TestEAPFails(t *testing.T) {
 	}
 }
 
+// The gateway may prove itself by a pre-shared key, too.
+func TestEAPAtAGatewayWithAKey(t *testing.T) {
+	client, gateway := eapPair(t)
+	shared, byKey := pskPair(t)
+	client.Remote, gateway.Local = shared.Remote, byKey.Local
+	w, a, b := eapHosts(t, client, gateway)
+	a.initiate("home", b)
+	w.run(time.Second)
+	agree(t, a, b, 1)
+}
+
 func TestEAPAsksThePerson(t *testing.T) {
 	client, gateway := eapPair(t)
 	client.Local.EAP.User, client.Local.EAP.Password = "", nil
@@ -355,5 +366,45 @@ func TestEAPEndsWithTheSA(t *testing.T) {
 		b.handle(Terminate{})
 		w.run(time.Hour)
 		empty(t, a, b)
+	}
+}
+
+// One gateway takes peers with certificates and those that log in, and answers as the identity
+// that is asked for, or by the first connection that fits (R8).
+func TestConnectionOfALogin(t *testing.T) {
+	withCert, byCert := certPair(t, pki.ECDSAP256, pki.ECDSAP256)
+	login, first := eapPair(t)
+	_, second := eapPair(t, eap.TypeMD5)
+	byCert.Name, first.Name, second.Name = "certificates", "first", "second"
+	cred, err := keys().ca.Issue(pki.Request{DNSNames: []string{"other.example.org"}, Purpose: pki.ServerAuth, Now: epoch.Add(-time.Minute), Key: pki.ECDSAP256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Local.Credentials = []*pki.Credential{cred}
+	for _, c := range []struct {
+		name, want string
+		client     *Connection
+		asked      string
+	}{
+		{"a certificate", "certificates", withCert, "gw.example.org"},
+		{"no identity asked for", "first", login, "*.example.org"},
+		{"the first", "first", login, "gw.example.org"},
+		{"the second", "second", login, "other.example.org"},
+	} {
+		client := *c.client
+		client.Remote.ID = identity(t, c.asked)
+		if c.client == login {
+			client.Local.EAP.Methods = []eap.Type{eap.TypeMSCHAPv2, eap.TypeMD5}
+		}
+		w := newWorld(t)
+		a := w.add("client", "192.0.2.1", &Config{Connections: []*Connection{&client}})
+		b := w.add("gateway", "198.51.100.1", &Config{Connections: []*Connection{byCert, first, second}})
+		b.accounts = map[string]string{"carol@example.org": testPassword}
+		a.initiate("home", b)
+		w.run(time.Second)
+		agree(t, a, b, 1)
+		if got := b.established()[0].Connection; got != c.want {
+			t.Errorf("%s: connection %s, want %s", c.name, got, c.want)
+		}
 	}
 }

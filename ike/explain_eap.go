@@ -96,7 +96,7 @@ func errEAPMissing(s *ikeSA) *Error {
 	return &Error{
 		Code: CodeSyntax, Notify: message.AuthenticationFailed,
 		What: fmt.Sprintf("%v does not go on with EAP", s.remote),
-		Why:  "a message in between has no EAP response", Hint: "report it to whoever made the peer",
+		Why:  "its message has no EAP packet where one is due", Hint: "report it to whoever made the peer",
 	}
 }
 

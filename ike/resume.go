@@ -311,7 +311,7 @@ func (e *Engine) resumable(p Path, t *ticket) *Connection {
 		if c.Name != t.connection || c.Tickets <= 0 || !slices.ContainsFunc(c.Proposals, t.suite.Narrows) {
 			continue
 		}
-		if t.eapIdentity != "" || last.ID.Match(t.remote) {
+		if last.ID.Match(t.remote) {
 			return c
 		}
 	}
