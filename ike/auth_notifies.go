@@ -14,6 +14,9 @@ import (
 // authOffers is what an initiator adds to its first IKE_AUTH request.
 func (s *ikeSA) authOffers() []message.Payload {
 	ps := s.ticketRequest()
+	if s.saidMethods {
+		ps = append(ps, announceMethods([]*Connection{s.conn})...)
+	}
 	if s.conn.Local.Next != nil {
 		ps = append(ps, notify(message.MultipleAuthSupported))
 	}
@@ -38,6 +41,8 @@ func (s *ikeSA) readAuthOffers(ps []message.Payload) {
 			s.exts |= extMOBIKE
 		case message.EAPOnlyAuthentication:
 			s.exts |= extEAPOnly
+		case message.SupportedAuthMethods:
+			s.readMethods(n)
 		case message.TicketRequest:
 			s.wantsTicket = true
 		case message.MultipleAuthSupported:

@@ -163,12 +163,15 @@ func (s *ikeSA) chooseCredential(c *Connection, local *Local) (*pki.Credential, 
 	var options []option
 	var last error
 	for _, cred := range local.Credentials {
-		scheme, err := pki.ChooseScheme(cred.Public(), s.peerHashes, pki.Prefs{PSS: !local.PKCS1, Strict: c.StrictSignatures})
+		scheme, taken, err := s.schemeFor(cred.Public(), pki.Prefs{PSS: !local.PKCS1, Strict: c.StrictSignatures})
 		if err != nil || cred.Key == nil {
 			last = err
 			continue
 		}
 		o := option{cred: cred, scheme: scheme}
+		if !taken {
+			o.rank += 4
+		}
 		if !s.supports(extSignatureHashes) && scheme.Method != uint8(message.AuthRSA) {
 			o.rank += 2
 		}

@@ -83,6 +83,8 @@ func (s *ikeSA) readExtensions(ps []message.Payload) {
 			}
 		case message.ChildlessIKEv2Supported:
 			s.exts |= extChildless
+		case message.SupportedAuthMethods:
+			s.readMethods(n)
 		case message.MultipleAuthSupported:
 			s.exts |= extMultipleAuth
 		}

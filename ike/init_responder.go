@@ -295,6 +295,7 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 		ps = append(ps, notify(message.ChildlessIKEv2Supported))
 	}
 	ps = append(ps, certReqs(s.candidates)...)
+	ps = append(ps, announceMethods(s.candidates)...)
 	if slices.ContainsFunc(s.candidates, func(c *Connection) bool { return c.Remote.Next != nil }) {
 		ps = append(ps, notify(message.MultipleAuthSupported))
 	}

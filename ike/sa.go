@@ -115,6 +115,9 @@ type ikeSA struct {
 
 	peerToken []byte // that the peer can show when it lost the SA (RFC 6290 §4.1); nil: none
 
+	saidMethods bool // the peer sent SUPPORTED_AUTH_METHODS (RFC 9593 §3.1)
+	peerMethods []message.AuthAnnouncement
+
 	// Session resumption (RFC 5723 §4).
 	resumed     *resumption // nil: this SA began with IKE_SA_INIT
 	wantsTicket bool        // the peer does

@@ -197,3 +197,22 @@ func readHash(s *cryptobyte.String) (HashID, bool) {
 	}
 	return 0, false
 }
+
+// Identifiers returns the DER of each AlgorithmIdentifier that VerifySignature takes under
+// method 14, for an announcement (RFC 9593 §3.2.3). The caller owns it.
+func Identifiers() [][]byte {
+	var out [][]byte
+	for _, a := range algorithms() {
+		out = append(out, bytes.Clone(a.der))
+	}
+	return out
+}
+
+// ParseScheme is the scheme of method 14 that an AlgorithmIdentifier names.
+func ParseScheme(der []byte) (Scheme, error) {
+	a, err := parseAlgorithm(der)
+	if err != nil {
+		return Scheme{}, err
+	}
+	return Scheme{Method: MethodSignature, Key: a.Key, Hash: a.Hash, PSS: a.PSS}, nil
+}
