@@ -27,6 +27,7 @@ type keeper struct {
 	node   *Node
 	conn   *config.Connection
 	wake   chan struct{} // full: something happened to the connection
+	fresh  chan struct{} // full: this host has another network than at the last try
 	cancel context.CancelFunc
 
 	tries int // that failed in a row; of run alone
@@ -58,7 +59,7 @@ func (n *Node) keep(conn *config.Connection) {
 		return
 	}
 	ctx, cancel := context.WithCancel(n.ctx)
-	k := &keeper{node: n, conn: conn, wake: make(chan struct{}, 1), cancel: cancel}
+	k := &keeper{node: n, conn: conn, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1), cancel: cancel}
 	if n.keepers.of == nil {
 		n.keepers.of = map[string]*keeper{}
 	}
@@ -93,6 +94,18 @@ func (n *Node) kept(connection string) bool {
 	return true
 }
 
+// hurry ends all waits: what failed on one network may work on another.
+func (k *keepers) hurry() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, one := range k.of {
+		select {
+		case one.fresh <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // waiting are those that wait for their next try.
 func (k *keepers) waiting() []WaitingStatus {
 	k.mu.Lock()
@@ -110,6 +123,10 @@ func (k *keepers) waiting() []WaitingStatus {
 func (k *keeper) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
+		select {
+		case <-k.fresh: // this try will be on that network
+		default:
+		}
 		err := k.node.bringUp(ctx, k.conn)
 		switch {
 		case ctx.Err() != nil:
@@ -186,6 +203,9 @@ func (k *keeper) wait(ctx context.Context, d time.Duration) {
 			if k.node.complete(k.conn) {
 				return
 			}
+		case <-k.fresh:
+			k.tries = 0
+			return
 		case <-timer.C:
 			return
 		case <-ctx.Done():

@@ -33,6 +33,9 @@ func (n *Node) watchNetwork() error {
 			addresses := n.addresses()
 			n.log.Debug("the network of this host changed", zap.Bool("woken", change.Woken), zap.Stringers("addresses", addresses))
 			n.engines.everywhere(ike.Moved{Addresses: addresses, Woken: change.Woken})
+			if len(addresses) > 0 {
+				n.keepers.hurry()
+			}
 		}
 	})
 	return nil

@@ -101,6 +101,9 @@ var icmpSeq = regexp.MustCompile(`icmp_seq=(\d+) ttl`)
 // sequences counts the answers.
 func sequences(out string) int { return len(icmpSeq.FindAllString(out, -1)) }
 
+// onTheRoad is what the router may see: besides, it tells the gateway that a network is gone.
+const onTheRoad = outside + " or (icmp[icmptype] == icmp-unreach and src host " + routerAddr + ")"
+
 // outageLimit is the longest outage in milliseconds. The plan asks for a second; the rest
 // is for machines with much else to do.
 const outageLimit = 3000
@@ -217,7 +220,7 @@ func TestRoaming(t *testing.T) {
 			r.enter(homeAddr)
 			g := r.gatewayNode("")
 			g.serve()
-			leaks := tap(r.router, "office", outside)
+			leaks := tap(r.router, "any", onTheRoad)
 			m := r.warriorNode(c.warrior)
 			r.journey(t, m, func() string { return g.status().SAs[0].RemoteAddr.String() })
 			leaks.clean(t)
@@ -255,7 +258,7 @@ func TestRoamingToStrongSwan(t *testing.T) {
 			r := newRoads(t)
 			r.enter(homeAddr)
 			g := r.swanGateway(c.gateway)
-			leaks := tap(r.router, "office", outside)
+			leaks := tap(r.router, "any", onTheRoad)
 			m := r.warriorNode("")
 			r.journey(t, m, g.sas)
 			leaks.clean(t)
@@ -286,7 +289,7 @@ func TestStrongSwanRoams(t *testing.T) {
 			r.enter(homeAddr)
 			g := r.gatewayNode(c.gateway)
 			g.serve()
-			leaks := tap(r.router, "office", outside)
+			leaks := tap(r.router, "any", onTheRoad)
 			r.swanWarrior(t, c.warrior)
 			v4 := g.peerAddress(t)
 			r.warrior.ping(v4, inB4)

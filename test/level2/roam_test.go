@@ -206,3 +206,48 @@ func TestWakeFromSleep(t *testing.T) {
 		closesCleanly(gateway, client)
 	})
 }
+
+// TestWakeInAnotherNetwork: after a night the gateway has forgotten the client, which wakes at
+// another address, finds that out and connects again by itself.
+func TestWakeInAnotherNetwork(t *testing.T) {
+	inBubble(t, 65, func(w *world) {
+		c := keptConfig()
+		c.Connections["office"].Liveness = config.Duration(100 * time.Hour) // its clock stood still
+		gateway, client := w.gateway(gatewayConfig()), w.client(c)
+		client.connect()
+		client.host.Blackout(true)
+		pass(8 * time.Hour)
+		gateway.clean()
+		client.host.Blackout(false)
+		client.host.Move(awayAddr)
+		client.bind.changes <- netmon.Change{Woken: true}
+		pass(45 * time.Second)
+		talk(gateway, client)
+		if got := client.sa().LocalAddr.Addr(); got != awayAddr {
+			w.Errorf("the client is at %v", got)
+		}
+		closesCleanly(gateway, client)
+	})
+}
+
+// TestNewNetworkEndsTheWait: a connection that failed on one network is tried at once on
+// another.
+func TestNewNetworkEndsTheWait(t *testing.T) {
+	for seed := range uint64(5) {
+		inBubble(t, 66+seed, func(w *world) {
+			gateway, client := w.gateway(gatewayConfig()), w.client(keptConfig())
+			client.connect()
+			pass(5 * time.Minute)
+			client.host.Blackout(true) // a network that leads nowhere
+			pass(30*time.Minute + time.Duration(seed)*11*time.Second)
+			if n := len(client.Status().SAs); n == 0 && len(client.Status().Waiting) != 1 {
+				w.Error("the client has neither an SA nor a wait")
+			}
+			gateway.clean()
+			client.host.Blackout(false)
+			client.roam(nil, awayAddr)
+			pass(3 * time.Second)
+			talk(gateway, client)
+		})
+	}
+}
