@@ -139,6 +139,13 @@ func (n *Node) Disconnect(connection string) {
 	n.engines.everywhere(ike.Terminate{Connection: connection, Reason: "by command"})
 }
 
+// Reauthenticate wants another proof of who is at the other end of a connection's SAs; an
+// empty name means all. Those that this Node opened are replaced at once, make before break;
+// who opened the others has the given time, and its SA ends if it does nothing (RFC 4478).
+func (n *Node) Reauthenticate(connection string, within time.Duration) {
+	n.engines.everywhere(ike.Reauth{Connection: connection, Within: within})
+}
+
 // try runs one attempt at one address.
 func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr) error {
 	return n.await(ctx, conn, &attempt{}, func(a *attempt) error {

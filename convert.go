@@ -40,6 +40,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		Liveness:         never(c.Liveness),
 		Keepalive:        never(c.Keepalive),
 		Rekey:            time.Duration(c.Rekey),
+		Reauth:           time.Duration(c.Reauth),
 		Lifetime:         time.Duration(c.Lifetime),
 		FragmentSize:     c.FragmentSize,
 		NoMOBIKE:         c.NoMOBIKE,

@@ -104,7 +104,7 @@ func (t *authTask) payloads(s *ikeSA, auth []message.Payload) []message.Payload 
 		between = append(between, idPayload(true, want))
 	}
 	ps = t.proof(s, ps, auth, between...)
-	if cp := configRequest(s.conn); cp != nil {
+	if cp := configRequest(s.conn, s.addressesBefore()); cp != nil {
 		ps = append(ps, cp)
 	}
 	if t.offer != nil {
@@ -133,7 +133,7 @@ func (t *authTask) proof(s *ikeSA, ps, auth []message.Payload, between ...messag
 func (s *ikeSA) isOnlySA() bool {
 	only := true
 	s.e.all(func(o *ikeSA) {
-		if o != s && o.conn == s.conn && o.state != stateClosed && o.state != stateReplaced {
+		if o != s && o.conn != nil && o.conn.Name == s.conn.Name && o.state != stateClosed && o.state != stateReplaced {
 			only = false
 		}
 	})

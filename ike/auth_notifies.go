@@ -1,11 +1,6 @@
 package ike
 
-import (
-	"encoding/binary"
-	"time"
-
-	"martlet/ike/message"
-)
+import "martlet/ike/message"
 
 // The notifies of IKE_AUTH that announce or impose something: what goes out and what is
 // read of them stands here, for all extensions. An exchange has as many rounds as
@@ -55,10 +50,8 @@ func (s *ikeSA) readAuthOffers(ps []message.Payload) {
 // answer has our IDr; the last one opens the SA; with one round it is the same.
 func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 	var ps []message.Payload
-	if last && s.authLifetime > 0 {
-		// RFC 4478 §3
-		seconds := binary.BigEndian.AppendUint32(nil, uint32(min(s.authLifetime/time.Second, 1<<32-1)))
-		ps = append(ps, notifyData(message.AuthLifetime, seconds))
+	if last {
+		ps = append(ps, s.announceLifetime()...)
 	}
 	if s.ppk.unsaid {
 		s.ppk.unsaid = false
@@ -78,6 +71,7 @@ func (s *ikeSA) authAnswers(_, last bool) []message.Payload {
 // verified before the last answer is read, but not always before the first.
 func (s *ikeSA) readAuthAnswers(ps []message.Payload, _, last bool) {
 	if last {
+		s.authLifetime, _ = readLifetime(ps)
 		s.takeCrashToken(ps)
 		s.takeTicket(ps)
 	}

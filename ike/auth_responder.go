@@ -284,7 +284,7 @@ func (s *ikeSA) admit(a *authentication) {
 		case (ipv4 || ipv6) && len(got.Lease.Addresses) == 0:
 			a.refused = errLease("no address is given out on connection " + s.conn.Name)
 		}
-		s.lease, s.authLifetime, s.barred = got.Lease, got.Lifetime, got.Barred
+		s.lease, s.authLifetime, s.barred = got.Lease, s.authLifetimeOf(got.Lifetime), got.Barred
 		s.noTicket = got.NoTicket
 		s.sign(a, func() { s.answerAuth(a) })
 	})

@@ -326,7 +326,6 @@ func (s *ikeSA) childUp(c *Child, a *childAnswer, replaces ChildID) {
 		s.e.report(d)
 	}
 	s.e.report(ChildUp{Child: c.ChildInfo, Replaces: replaces})
-	s.replacedOne()
 }
 
 // childFailed reports that a child could not be opened.

@@ -15,26 +15,55 @@ const (
 	maxLeaseDomains   = 64
 )
 
-// configRequest asks for what the connection wants, nil for nothing
-// (RFC 7296 §3.15).
-func configRequest(c *Connection) *message.Config {
+// addressesBefore are the virtual addresses of the SA whose place this one is to take.
+func (s *ikeSA) addressesBefore() []netip.Prefix {
+	if old := s.replaces.newest(); old != nil {
+		return old.lease.Addresses
+	}
+	return nil
+}
+
+// configRequest asks for what the connection wants, for the addresses of before if there
+// are any; nil for nothing (RFC 7296 §3.15).
+func configRequest(c *Connection, before []netip.Prefix) *message.Config {
 	p := &message.Config{Kind: message.ConfigRequest}
 	add := func(types ...message.AttributeType) {
 		for _, t := range types {
 			p.Attributes = append(p.Attributes, message.Attribute{Type: t})
 		}
 	}
+	address := func(t message.AttributeType, v4 bool) {
+		asked := len(p.Attributes)
+		for _, x := range before {
+			if x.Addr().Is4() == v4 {
+				p.Attributes = append(p.Attributes, addressAttribute(x))
+			}
+		}
+		if len(p.Attributes) == asked {
+			add(t)
+		}
+	}
 	if c.RequestIPv4 {
-		add(message.InternalIP4Address, message.InternalIP4DNS, message.InternalIP4Subnet)
+		address(message.InternalIP4Address, true)
+		add(message.InternalIP4DNS, message.InternalIP4Subnet)
 	}
 	if c.RequestIPv6 {
-		add(message.InternalIP6Address, message.InternalIP6DNS, message.InternalIP6Subnet)
+		address(message.InternalIP6Address, false)
+		add(message.InternalIP6DNS, message.InternalIP6Subnet)
 	}
 	if len(p.Attributes) == 0 {
 		return nil
 	}
 	add(message.InternalDNSDomain)
 	return p
+}
+
+// addressAttribute is a virtual address as a request or a reply names it.
+func addressAttribute(x netip.Prefix) message.Attribute {
+	if x.Addr().Is4() {
+		return message.NewAddrAttribute(message.InternalIP4Address, x.Addr())
+	}
+	return message.NewPrefixAttribute(message.InternalIP6Address, x)
 }
 
 // findConfig returns the configuration payload of a kind.
@@ -95,11 +124,7 @@ func configReply(l Lease, request *message.Config) *message.Config {
 	p := &message.Config{Kind: message.ConfigReply}
 	add := func(a message.Attribute) { p.Attributes = append(p.Attributes, a) }
 	for _, x := range l.Addresses {
-		if x.Addr().Is4() {
-			add(message.NewAddrAttribute(message.InternalIP4Address, x.Addr()))
-		} else {
-			add(message.NewPrefixAttribute(message.InternalIP6Address, x))
-		}
+		add(addressAttribute(x))
 	}
 	for _, x := range l.DNS {
 		if x.Is4() {

@@ -35,7 +35,7 @@ func TestConfigReplyToWhatWasAsked(t *testing.T) {
 			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS}},
 		{"iOS", lease, request(message.InternalIP4Address, message.InternalIP4Netmask, message.InternalIP4DHCP, message.InternalIP4DNS, message.InternalDNSDomain),
 			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS, message.InternalDNSDomain}},
-		{"Martlet", lease, configRequest(&Connection{RequestIPv4: true}),
+		{"Martlet", lease, configRequest(&Connection{RequestIPv4: true}, nil),
 			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS, message.InternalIP4Subnet, message.InternalDNSDomain}},
 		{"no resolver", alone, request(message.InternalIP4Address, message.InternalDNSDomain), []message.AttributeType{message.InternalIP4Address}},
 	} {

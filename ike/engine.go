@@ -114,6 +114,8 @@ func (e *Engine) dispatch(ev Event) {
 		e.terminate(ev)
 	case CloseChild:
 		e.closeChild(ev.Child)
+	case Reauth:
+		e.reauth(ev)
 	case Rekey:
 		e.rekey(ev)
 	case ChildAged:

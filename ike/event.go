@@ -49,6 +49,15 @@ type (
 		SA    SAID
 		Child ChildID
 	}
+	// Reauth wants another proof of who is at the other end: of one SA, of those of a
+	// connection, or (both zero) of all. Those that we opened are replaced at once; who
+	// opened the others is told to do so (RFC 4478), and they end where that does not happen
+	// Within.
+	Reauth struct {
+		SA         SAID
+		Connection string
+		Within     time.Duration
+	}
 	// ChildAged says that a child has carried more than Child.Soft, and must be
 	// replaced, or more than Child.Hard, and must end.
 	ChildAged struct {
@@ -95,6 +104,7 @@ func (Tick) event()          {}
 func (Initiate) event()      {}
 func (Terminate) event()     {}
 func (CloseChild) event()    {}
+func (Reauth) event()        {}
 func (Rekey) event()         {}
 func (ChildAged) event()     {}
 func (Acquire) event()       {}

@@ -116,6 +116,9 @@ type Connection struct {
 	// peer did; zero means 4 h, negative never. Lifetime is the age at which it ends if
 	// nobody did; zero means a tenth more than Rekey, negative never.
 	Rekey, Lifetime time.Duration
+	// Reauth is the age at which we authenticate again where we opened the SA, and by which
+	// the peer must have done so where it did (RFC 4478); zero or negative is never.
+	Reauth time.Duration
 	// PPKs are the post-quantum pre-shared keys that we know (RFC 8784 §3): as initiator we
 	// name the first, as responder a peer may name any. With PPKRequired there is no SA
 	// without one of them.

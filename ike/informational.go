@@ -44,6 +44,7 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 	}
 	s.peerDeleted(gone, more)
 	s.takeTicket(ps)
+	s.limitedLater(ps)
 	if n := message.FindNotify(ps, message.Redirect); n != nil {
 		s.redirectedLater(n)
 	}

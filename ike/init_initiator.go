@@ -40,7 +40,7 @@ func (e *Engine) newInitiator(conn *Connection, path, encap Path) *ikeSA {
 
 // connect sends the first message.
 func (s *ikeSA) connect() {
-	if t := s.ticketFor(); t != nil {
+	if t := s.ticketFor(); t != nil && !s.afresh {
 		s.enqueue(&resumeTask{ticket: t})
 		return
 	}

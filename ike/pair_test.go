@@ -64,6 +64,7 @@ type host struct {
 	withheld  []Ask
 	mute      bool // answers to Asks are withheld
 	offline   bool // it has no network
+	watch     func(Action)
 }
 
 var epoch = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -117,6 +118,9 @@ func (h *host) poke(f func(s *ikeSA)) {
 
 func (h *host) do(a Action) {
 	w := h.w
+	if h.watch != nil {
+		h.watch(a)
+	}
 	switch a := a.(type) {
 	case Send:
 		h.sent = append(h.sent, a)

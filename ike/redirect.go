@@ -150,29 +150,6 @@ func (s *ikeSA) moveTo(to message.GatewayID, then func(*Error)) {
 	})
 }
 
-// replacedOne ends the SA in whose place this one came, now that this one has a child.
-func (s *ikeSA) replacedOne() {
-	old := s.replaces
-	s.replaces = nil
-	for old != nil && old.successor != nil { // rekeyed meanwhile
-		old = old.successor
-	}
-	if old == nil || old.gone {
-		return
-	}
-	s.e.enter("redirected", old)
-	old.superseded = true
-	old.terminate("redirected to " + s.path.Remote.Addr().String())
-	s.e.enter("redirected", s)
-}
-
-// notReplaced lets the SA that was to be replaced stand, since its successor came to nothing.
-func (s *ikeSA) notReplaced() {
-	if s.replaces != nil {
-		s.replaces.moving = false
-	}
-}
-
 // redirectable tells whether the sender of IKE_SA_INIT can be redirected, and from where
 // it was.
 func redirectable(ps []message.Payload) (from message.GatewayID, ok bool) {

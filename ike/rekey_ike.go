@@ -234,6 +234,8 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	for _, d := range []deadline{dueReassembly, dueLiveness, dueKeepalive, dueRekey, dueHard, dueChildren} {
 		s.set(d, time.Time{})
 	}
+	n.set(dueReauth, s.deadlines[dueReauth])
+	s.set(dueReauth, time.Time{})
 	s.after(dueLifetime, replacedLife)
 
 	n.set(dueLifetime, time.Time{})

@@ -82,7 +82,7 @@ type (
 	}
 	// Down tells that an IKE SA is gone, whatever its state was. Err is nil if it
 	// was closed in order, by either side.
-	// Replaced says that another SA of the connection, which has its children, took its place.
+	// Replaced says that another SA of the connection has, or still has, its place and children.
 	Down struct {
 		SA          SAID
 		Connection  string

@@ -125,7 +125,9 @@ type ikeSA struct {
 
 	// Redirection (RFC 5685 §3).
 	redirectedFrom message.GatewayID // in either role
-	replaces       *ikeSA            // goes when this one has a child
+	replaces       *ikeSA            // goes when this one has all its children
+	reopened       []string          // those of them that were tried
+	afresh         bool              // it is for another proof of who is there
 	moving         bool              // another SA is to take the place of this one
 	superseded     bool              // another SA has taken its place
 	awaitsDelete   bool              // closed, and the peer is expected to say so too
@@ -153,6 +155,7 @@ type ikeSA struct {
 	holding    bool      // the peer is making a successor: nothing more is asked on this one
 	failures   int       // of rekeying, one after the other
 	forerunner *ikeSA    // whose place this one has, as long as it is there
+	unproven   int       // tries to authenticate again that failed, one after the other
 
 	deadlines [deadlines]time.Time
 	due       time.Time
@@ -249,6 +252,7 @@ func (s *ikeSA) establish() {
 	s.heardNow()
 	s.armKeepalive()
 	s.grow()
+	s.limitAuth()
 	s.stageDone(StageAuth)
 	s.e.report(Established{Status: s.status()})
 }
@@ -276,7 +280,8 @@ func (s *ikeSA) end(reason string, err *Error) {
 	established := s.state == stateEstablished || s.state == stateDeleting
 	quiet := s.state == stateReplaced
 	s.state = stateClosed
-	s.notReplaced()
+	stands := s.replaces != nil && !s.replaces.newest().gone
+	s.notTakenOver()
 	for len(s.children) > 0 {
 		s.removeChild(s.children[0], reason)
 	}
@@ -288,7 +293,7 @@ func (s *ikeSA) end(reason string, err *Error) {
 		t.rival.made.close(reason, nil)
 	}
 	s.queue, s.delayed = nil, nil
-	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive, dueRekey, dueHard, dueChildren} {
+	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive, dueRekey, dueHard, dueReauth, dueChildren} {
 		s.set(d, time.Time{})
 	}
 	s.requests.Reset()
@@ -298,7 +303,7 @@ func (s *ikeSA) end(reason string, err *Error) {
 	}
 	s.dropTicket(err)
 	down := Down{
-		SA: s.id(), Initiator: s.opener, Established: established, Replaced: s.superseded, Ticket: s.ticketID,
+		SA: s.id(), Initiator: s.opener, Established: established, Replaced: s.superseded || stands, Ticket: s.ticketID,
 		Peer: s.remote, Path: s.path, Reason: reason, Err: err,
 	}
 	if s.conn != nil {

@@ -58,6 +58,9 @@ func (s *ikeSA) enqueue(t task) {
 func (s *ikeSA) done() {
 	s.active = nil
 	s.early = nil
+	if s.replaces != nil && s.state == stateEstablished {
+		s.takeOver()
+	}
 	s.startNext()
 }
 

@@ -18,6 +18,7 @@ const (
 	dueKeepalive                  // nothing was sent for long
 	dueRekey                      // replace the SA
 	dueHard                       // end it, if that was not possible
+	dueReauth                     // prove again who is there, or end the SA of a peer that did not
 	dueChildren                   // the same for one of its children; or a delayed task
 	dueFollowUp                   // forget what additional key exchanges of the peer were for
 )
@@ -75,6 +76,8 @@ func (s *ikeSA) tick() {
 			s.rekey(false)
 		case dueHard:
 			s.terminate("its lifetime is over and nobody replaced it")
+		case dueReauth:
+			s.reauthDue()
 		case dueFollowUp:
 			s.dropFollowUp()
 		case dueChildren:
