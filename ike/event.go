@@ -51,7 +51,7 @@ type (
 	}
 	// Reauth wants another proof of who is at the other end: of one SA, of those of a
 	// connection, or (both zero) of all. Those that we opened are replaced at once; who
-	// opened the others is told to do so (RFC 4478), and they end where that does not happen
+	// opened the others is told to do so (RFC 4478 §3), and they end where that does not happen
 	// Within.
 	Reauth struct {
 		SA         SAID

@@ -117,7 +117,7 @@ type Connection struct {
 	// nobody did; zero means a tenth more than Rekey, negative never.
 	Rekey, Lifetime time.Duration
 	// Reauth is the age at which we authenticate again where we opened the SA, and by which
-	// the peer must have done so where it did (RFC 4478); zero or negative is never.
+	// the peer must have done so where it did (RFC 4478 §3); zero or negative is never.
 	Reauth time.Duration
 	// PPKs are the post-quantum pre-shared keys that we know (RFC 8784 §3): as initiator we
 	// name the first, as responder a peer may name any. With PPKRequired there is no SA
