@@ -54,6 +54,9 @@ func (s *ikeSA) firstAuthRequest(ps []message.Payload) {
 		a.wanted = identityOf(idr)
 	}
 	s.auth = a
+	if fromWindows(a.config) {
+		s.exts |= extWindows
+	}
 	s.readAuthOffers(ps)
 	s.readCertReqs(ps)
 	s.remote = identityOf(idi)

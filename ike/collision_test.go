@@ -123,7 +123,11 @@ func each(f, g func(*host)) func(*world, *host, *host) {
 	return func(_ *world, a, b *host) { f(a); g(b) }
 }
 
-// crossings is what two sides can want at once, of a child and of the SA.
+// crossings is what two sides can want at once, of a child and of the SA. With every order of
+// messages and every single loss they hold what other implementations list case by case: a
+// request or a response that is late or lost, one side that does not notice the collision, a
+// delete in the middle. What a peer does wrong stands in TestRekeyOddPeers, what happens while
+// one side computes in TestRekeyComputes.
 var crossings = []crossing{
 	{"the client replaces the child", nil, func(_ *world, a, _ *host) { rekeyChild(a) }, 1},
 	{"the gateway replaces the child", nil, func(_ *world, _, b *host) { rekeyChild(b) }, 1},

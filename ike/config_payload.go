@@ -76,6 +76,12 @@ func findConfig(ps []message.Payload, kind message.ConfigType) *message.Config {
 	return nil
 }
 
+// fromWindows tells whether a CFG_REQUEST has what only the client built into Windows asks for:
+// INTERNAL_IP4_SERVER or INTERNAL_IP6_SERVER of Microsoft.
+func fromWindows(c *message.Config) bool {
+	return c != nil && slices.ContainsFunc(c.Attributes, func(a message.Attribute) bool { return a.Type == 23456 || a.Type == 23457 })
+}
+
 // wants tells for which families a CFG_REQUEST wants an address.
 func wants(c *message.Config) (ipv4, ipv6 bool) {
 	if c == nil {

@@ -266,6 +266,14 @@ func TestRekeyWindows(t *testing.T) {
 	w, a, b := up(t, client, gateway)
 	s := engineOf(b)
 	s.readExtensions([]message.Payload{&message.VendorID{Data: append(slices.Clone(windowsVendor), 0, 0, 0, 9)}})
+	if !s.supports(extWindows) || !slices.Contains(s.status().Extensions, "Windows") {
+		t.Fatal("not recognized")
+	}
+	for kind, want := range map[message.AttributeType]bool{message.InternalIP4Address: false, 23456: true, 23457: true} {
+		if fromWindows(&message.Config{Attributes: []message.Attribute{{Type: 1}, {Type: kind}}}) != want {
+			t.Errorf("attribute %d: not %v", kind, want)
+		}
+	}
 	s.age(s.children[0])
 	b.handle(ChildAged{Child: b.onlyChild().ID})
 	rekeyChild(b)

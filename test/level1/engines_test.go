@@ -46,12 +46,13 @@ func TestSeeds(t *testing.T) {
 	if _, err := issue(); err != nil {
 		t.Fatal(err)
 	}
-	failed, up, moves := 0, 0, 0
+	failed, up, moves, rekeyed := 0, 0, 0, 0
 	for seed := first; seed <= last; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed)
 			w := play(t, seed)
 			up += len(w.a.sas)
+			rekeyed += w.rekeyed
 			moves += w.a.moves + w.b.moves
 			if first == last {
 				t.Logf("%+v\n%s", w.sc, &w.diagram)
@@ -67,6 +68,9 @@ func TestSeeds(t *testing.T) {
 	}
 	if first != last && up < int(last-first)/2 {
 		t.Errorf("only %d SAs in %d seeds: the test does not test much", up, last-first+1)
+	}
+	if first != last && rekeyed < int(last-first) {
+		t.Errorf("only %d IKE SAs were replaced in %d seeds: the test does not test much", rekeyed, last-first+1)
 	}
 	if first != last && moves < int(last-first)/4 {
 		t.Errorf("packets went another way only %d times in %d seeds: the test does not test much", moves, last-first+1)
