@@ -34,6 +34,14 @@ func (t *authTask) start(s *ikeSA) {
 		s.close(err.What, err)
 		return
 	}
+	if s.puzzled {
+		s.puzzled = false
+		s.solve(s.puzzle, s.puzzleOfAuth(), func(solution *message.PuzzleSolution) {
+			s.solution = solution
+			t.start(s)
+		})
+		return
+	}
 	t.round = &s.conn.Local
 	if s.resumed != nil {
 		t.round = &Local{Method: authResumed}

@@ -162,6 +162,20 @@ func (g *gate) puzzle(v *visitor, src *source, wanted bool) message.Puzzle {
 	return message.Puzzle{PRF: v.prfs[0], Difficulty: uint8(min(minDifficulty+harder, maxDifficulty))}
 }
 
+// second is the puzzle that somebody who has solved one has to solve for IKE_AUTH too, which
+// costs us a signature: the load is still there.
+func (g *gate) second(now time.Time, v *visitor) (message.Puzzle, bool) {
+	src := g.from[sourcePrefix(v.remote)]
+	if src == nil {
+		src = &source{}
+	}
+	if v.solution == nil || !now.Before(g.all.puzzles) && !now.Before(src.load.puzzles) {
+		return message.Puzzle{}, false
+	}
+	p := g.puzzle(v, src, true)
+	return p, p.Difficulty > 0
+}
+
 // solved tells whether a visitor with a good cookie solved the puzzle that came with it,
 // and for the first time.
 func (g *gate) solved(v *visitor, asked message.Puzzle) bool {

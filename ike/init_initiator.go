@@ -274,6 +274,9 @@ func (t *initTask) accept(s *ikeSA, h message.Header, ps []message.Payload, raw 
 		s.spir, s.suite, s.nr, s.realR, s.conds = h.SPIr, got, nonce.Data, raw, conds
 		s.readExtensions(ps)
 		s.readCertReqs(ps)
+		if n := message.FindNotify(ps, message.PuzzleDemand); n != nil {
+			s.puzzle, s.puzzled = message.ParsePuzzle(n.Data)
+		}
 		if err := s.keyed(shared); err != nil {
 			s.close("no keys", errInternal(err.Error()))
 			return

@@ -264,6 +264,7 @@ func (e *Engine) openResponder(o *initOffer, hash initHash, conn *Connection, ca
 	e.link(s)
 	e.inits[hash] = s
 	e.enter("responder", s)
+	s.puzzle, s.puzzled = e.gate.second(e.now, &o.visitor)
 	s.place = e.gate.take(e.now, &o.visitor)
 	s.after(dueLifetime, e.cfg.HalfOpen.lifetime())
 	s.readExtensions(o.ps)
@@ -296,6 +297,9 @@ func (s *ikeSA) answerInit(num uint8, public []byte) {
 	}
 	ps = append(ps, certReqs(s.candidates)...)
 	ps = append(ps, announceMethods(s.candidates)...)
+	if s.puzzled {
+		ps = append(ps, notifyData(message.PuzzleDemand, s.puzzle.Append(nil)))
+	}
 	if slices.ContainsFunc(s.candidates, func(c *Connection) bool { return c.Remote.Next != nil }) {
 		ps = append(ps, notify(message.MultipleAuthSupported))
 	}

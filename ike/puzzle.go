@@ -116,3 +116,24 @@ func (s *ikeSA) solve(p message.Puzzle, over []byte, then func(*message.PuzzleSo
 		then(&message.PuzzleSolution{Data: keys})
 	})
 }
+
+// puzzleOfAuth is what the puzzle of IKE_AUTH is computed over: Nr | SPIr (RFC 8019 §7.2.3).
+func (s *ikeSA) puzzleOfAuth() []byte {
+	return binary.BigEndian.AppendUint64(slices.Clone(s.nr), uint64(s.spir))
+}
+
+// unsolved tells whether a message lacks the solution of the puzzle that its sender was given
+// in IKE_SA_INIT. It is looked at before anything is decrypted (RFC 8019 §7.2.4). One
+// solution is enough, whatever comes of the message.
+func (s *ikeSA) unsolved(raw []byte) bool {
+	if !s.puzzled || s.initiator || s.state != stateConnecting {
+		return false
+	}
+	m, err := message.Parse(raw)
+	if err != nil {
+		return true
+	}
+	solution, ok := message.Find[*message.PuzzleSolution](m.Payloads)
+	s.puzzled = !ok || !checkSolution(s.puzzle, s.puzzleOfAuth(), solution)
+	return s.puzzled
+}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"martlet/crypto/pki"
 	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
@@ -108,4 +109,54 @@ func FuzzPuzzleSolution(f *testing.F) {
 			t.Fatal("solved by chance")
 		}
 	})
+}
+
+// TestPuzzleInAuth: under load another puzzle comes with the answer to IKE_SA_INIT; its
+// solution stands before SK, in the first fragment only, and without it nothing is decrypted.
+func TestPuzzleInAuth(t *testing.T) {
+	for name, size := range map[string]int{"whole": -1, "fragments": 300} {
+		t.Run(name, func(t *testing.T) {
+			client, gateway := certPair(t, pki.RSA2048, pki.RSA2048)
+			client.FragmentSize, gateway.FragmentSize = size, size
+			w, a, b := pair(t, client, gateway)
+			b.e.gate.cfg = HalfOpen{CookieTotal: -1, PuzzleTotal: -1}
+			b.e.gate.unsolved = bucket{used: 1e9, at: w.now}
+			stripped := false
+			w.fate = func(from *host, s Send) int {
+				if h, err := message.ParseHeader(s.Data); err != nil || h.Exchange != message.IKEAuth || h.IsResponse() || stripped {
+					return 1
+				}
+				stripped = true
+				b.deliver(a, withoutFirst(t, s.Data))
+				if b.count(DropState) != 1 || b.count(DropICV) != 0 || engineOf(b).auth != nil {
+					t.Error("looked at without a solution")
+				}
+				return 1
+			}
+			a.initiate("home", b)
+			w.run(5 * time.Second)
+			agree(t, a, b, 1)
+			solutions := 0
+			requests := sentOf(a, message.IKEAuth, false)
+			for _, raw := range requests {
+				if payloadTypes(t, raw)[0] == message.TypePS {
+					solutions++
+				}
+			}
+			if !stripped || solutions == 0 || size > 0 && solutions == len(requests) || payloadTypes(t, requests[0])[0] != message.TypePS {
+				t.Errorf("%d solutions in %d messages", solutions, len(requests))
+			}
+		})
+	}
+}
+
+// withoutFirst takes the first payload out of a message.
+func withoutFirst(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	m, err := message.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Payloads = m.Payloads[1:]
+	return m.Append(nil)
 }

@@ -81,6 +81,10 @@ func (s *ikeSA) protected(p Path, h message.Header, raw []byte) {
 			return
 		}
 	}
+	if !repeated && h.Exchange == message.IKEAuth && s.unsolved(raw) {
+		s.e.drop(DropState)
+		return
+	}
 	open := s.open
 	if repeated {
 		open = s.replyOpen // IKE_INTERMEDIATE changes the keys

@@ -118,6 +118,11 @@ type ikeSA struct {
 	saidMethods bool // the peer sent SUPPORTED_AUTH_METHODS (RFC 9593 §3.1)
 	peerMethods []message.AuthAnnouncement
 
+	// The puzzle of IKE_AUTH (RFC 8019 §7.2): asked for in IKE_SA_INIT, until it is solved.
+	puzzle   message.Puzzle
+	puzzled  bool
+	solution *message.PuzzleSolution // an initiator's, on its way
+
 	// Session resumption (RFC 5723 §4).
 	resumed     *resumption // nil: this SA began with IKE_SA_INIT
 	wantsTicket bool        // the peer does

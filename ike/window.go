@@ -76,7 +76,12 @@ func (s *ikeSA) request(kind message.ExchangeType, payloads ...message.Payload) 
 		s.close("message IDs are used up", errInternal("the message IDs of an IKE SA are used up"))
 		return
 	}
-	grams := message.Seal(s.header(kind, s.nextID, 0), payloads, s.seal, s.nextIV, s.fragmentSize(s.path))
+	var clear message.Payload
+	if kind == message.IKEAuth && s.solution != nil {
+		// RFC 8019 §7.2.2: before SK, so that it can be looked at first.
+		clear, s.solution = s.solution, nil
+	}
+	grams := message.SealBehind(s.header(kind, s.nextID, 0), clear, payloads, s.seal, s.nextIV, s.fragmentSize(s.path))
 	s.begin(kind, grams)
 }
 

@@ -19,20 +19,29 @@ const minFragmentText = 64
 //
 // The padding is as short as the cipher allows (RFC 7296 §3.14).
 func Seal(h Header, payloads []Payload, c suite.Cipher, nextIV func() uint64, maxDatagram int) [][]byte {
-	text := AppendPayloads(nil, payloads)
-	if text == nil {
+	return SealBehind(h, nil, payloads, c, nextIV, maxDatagram)
+}
+
+// SealBehind is Seal with a payload in the clear, covered by the ICV, before SK or the first
+// SKF (RFC 7383 §2.5.3); nil is none.
+func SealBehind(h Header, clear Payload, payloads []Payload, c suite.Cipher, nextIV func() uint64, maxDatagram int) [][]byte {
+	text, before := AppendPayloads(nil, payloads), []byte{}
+	if clear != nil {
+		before = AppendPayloads(nil, []Payload{clear})
+	}
+	if text == nil || before == nil {
 		return nil
 	}
 	first := FirstType(payloads)
-	size := HeaderLen + payloadHeaderLen + c.IVLen() + paddedLen(len(text), c) + c.ICVLen()
+	size := HeaderLen + len(before) + payloadHeaderLen + c.IVLen() + paddedLen(len(text), c) + c.ICVLen()
 	if maxDatagram <= 0 || size <= maxDatagram {
-		if size-HeaderLen > math.MaxUint16 {
+		if size-HeaderLen-len(before) > math.MaxUint16 {
 			return nil
 		}
-		return [][]byte{seal(h, Encrypted{First: first}, text, c, nextIV())}
+		return [][]byte{seal(h, clear, before, Encrypted{First: first}, text, c, nextIV())}
 	}
 
-	room := min(maxDatagram, math.MaxUint16) - HeaderLen - payloadHeaderLen - fragmentHeaderLen - c.IVLen() - c.ICVLen()
+	room := min(maxDatagram, math.MaxUint16) - HeaderLen - len(before) - payloadHeaderLen - fragmentHeaderLen - c.IVLen() - c.ICVLen()
 	// One octet of the last block is the pad length.
 	room = max(room/c.BlockLen()*c.BlockLen()-1, minFragmentText)
 	total := (len(text) + room - 1) / room
@@ -47,7 +56,8 @@ func Seal(h Header, payloads []Payload, c suite.Cipher, nextIV func() uint64, ma
 			e.First = first
 		}
 		n := min(room, len(text))
-		out = append(out, seal(h, e, text[:n], c, nextIV()))
+		out = append(out, seal(h, clear, before, e, text[:n], c, nextIV()))
+		clear, before = nil, nil
 		text = text[n:]
 	}
 	return out
@@ -59,11 +69,18 @@ func paddedLen(n int, c suite.Cipher) int {
 	return (n + 1 + block - 1) / block * block
 }
 
-// seal writes one message with the payload e, which holds text.
-func seal(h Header, e Encrypted, text []byte, c suite.Cipher, iv uint64) []byte {
+// seal writes one message with the payload e, which holds text, behind one in the clear, if
+// there is one, which before has appended.
+func seal(h Header, clear Payload, before []byte, e Encrypted, text []byte, c suite.Cipher, iv uint64) []byte {
 	padded := paddedLen(len(text), c)
-	pkt := make([]byte, 0, HeaderLen+payloadHeaderLen+fragmentHeaderLen+c.IVLen()+padded+c.ICVLen())
-	pkt = h.append(pkt, e.Type())
+	pkt := make([]byte, 0, HeaderLen+len(before)+payloadHeaderLen+fragmentHeaderLen+c.IVLen()+padded+c.ICVLen())
+	if clear == nil {
+		pkt = h.append(pkt, e.Type())
+	} else {
+		pkt = append(h.append(pkt, clear.Type()), before...)
+		pkt[HeaderLen] = uint8(e.Type())
+	}
+	at := len(pkt)
 	pkt = append(pkt, uint8(e.First), 0, 0, 0)
 	pkt = e.appendHeader(pkt)
 	head := len(pkt)
@@ -72,7 +89,7 @@ func seal(h Header, e Encrypted, text []byte, c suite.Cipher, iv uint64) []byte 
 	pkt = append(pkt, make([]byte, padded-len(text)-1)...)
 	pkt = append(pkt, uint8(padded-len(text)-1))
 	pkt = append(pkt, make([]byte, c.ICVLen())...)
-	binary.BigEndian.PutUint16(pkt[HeaderLen+2:], uint16(len(pkt)-HeaderLen))
+	binary.BigEndian.PutUint16(pkt[at+2:], uint16(len(pkt)-at))
 	setLength(pkt)
 	c.Seal(pkt, head, iv, suite.ESN{})
 	return pkt
