@@ -162,16 +162,19 @@ func (s *ikeSA) mobikeRequest(ps []message.Payload) []message.Payload {
 
 // objection is why the peer may not be at the other end of p, 0 if it may.
 func (s *ikeSA) objection(ps []message.Payload, p Path) message.NotifyType {
-	remote := p.Remote.Addr().Unmap().WithZone("")
-	from := s.conn.From
 	switch n := message.FindNotify(ps, message.NoNATsAllowed); {
 	case n != nil && !bytes.Equal(n.Data, bothEnds(p)):
 		return message.UnexpectedNATDetected
-	case !p.Encap, // no ESP goes where there is no encapsulation
-		len(from) > 0 && !slices.ContainsFunc(from, func(f netip.Prefix) bool { return f.Contains(remote) }):
+	case !p.Encap, !s.conn.mayComeFrom(p.Remote.Addr()): // no ESP goes where there is no encapsulation
 		return message.UnacceptableAddresses
 	}
 	return 0
+}
+
+// mayComeFrom tells whether a peer may be at an address.
+func (c *Connection) mayComeFrom(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return len(c.From) == 0 || slices.ContainsFunc(c.From, func(f netip.Prefix) bool { return f.Contains(a) })
 }
 
 // bothEnds is the data of NO_NATS_ALLOWED that came by p (RFC 4555 §4.2.6): source and

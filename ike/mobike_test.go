@@ -232,6 +232,13 @@ func TestRow64Remapped(t *testing.T) {
 		t.Error("another child's packet moved this one")
 	}
 
+	// Not to where the configuration does not let the peer come from.
+	engineOf(b).conn.From = []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}
+	b.handle(Remapped{Child: c.ID, Path: b.pathFrom(strangerAddr, 4500)})
+	if b.onlyChild().Path != old {
+		t.Error("followed to an address that is not let in")
+	}
+
 	_, _, b = roamers(t)
 	c, home := b.onlyChild(), b.onlyChild().Path
 	b.handle(Remapped{Child: c.ID, Path: b.pathFrom(strangerAddr, 4500)})

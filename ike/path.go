@@ -54,7 +54,7 @@ func (s *ikeSA) follow(p Path) {
 // a peer behind a NAT does not know its address, and one without MOBIKE cannot tell
 // it. Whom we called stays where it is, unless a NAT is before it.
 func (s *ikeSA) mayFollow(p Path) bool {
-	return p.Encap && (s.is(condNATThere) || !s.mobike() && !s.opener)
+	return p.Encap && (s.opener || s.conn.mayComeFrom(p.Remote.Addr())) && (s.is(condNATThere) || !s.mobike() && !s.opener)
 }
 
 // remapped takes what the data plane tells: the newest authentic packet of a child came
