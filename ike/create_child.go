@@ -313,7 +313,11 @@ func (o *childOpening) answer(s *ikeSA, r *childRequest) {
 		o.chosen, o.num, err = s.answerChild(r)
 	}
 	if err != nil {
-		s.childFailed("", err)
+		if o.old != nil {
+			s.rekeyFailed(o.old.Name, err)
+		} else {
+			s.childFailed("", err)
+		}
 		s.respond(notify(err.Notify))
 		return
 	}
