@@ -25,12 +25,13 @@ func (s *ikeSA) announceMOBIKE() []message.Payload {
 }
 
 // furtherAddresses are those of this host on which the peer could reach us too. What is
-// private is of use only to a peer that came to a private address.
+// private is of use only to a peer that came to a private address by itself.
 func (s *ikeSA) furtherAddresses() []netip.Addr {
 	local := s.path.Local.Addr().Unmap()
+	private := local.IsPrivate() && !s.is(condNATHere)
 	var out []netip.Addr
 	for _, a := range s.e.addresses {
-		if a != local && a.IsPrivate() == local.IsPrivate() && len(out) < maxAddresses {
+		if a != local && (private || !a.IsPrivate()) && len(out) < maxAddresses {
 			out = append(out, a)
 		}
 	}

@@ -83,6 +83,22 @@ func TestMOBIKEIsAnnounced(t *testing.T) {
 	}
 }
 
+// TestPrivateAddressesAreForNeighbours: a gateway in a private network tells its other
+// addresses there to those who are in it, and only public ones to those who came by a NAT.
+func TestPrivateAddressesAreForNeighbours(t *testing.T) {
+	private, public := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::1")
+	for natted, want := range map[bool][]netip.Addr{false: {private, public}, true: {public}} {
+		s := &ikeSA{e: &Engine{addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), private, public}}}
+		s.path.Local = netip.MustParseAddrPort("10.0.0.1:4500")
+		if natted {
+			s.conds = condNATHere
+		}
+		if got := s.furtherAddresses(); !slices.Equal(got, want) {
+			t.Errorf("behind a NAT %v: %v, want %v", natted, got, want)
+		}
+	}
+}
+
 func TestMOBIKEOff(t *testing.T) {
 	for _, off := range []func(client, gateway *Connection){
 		func(client, _ *Connection) { client.NoMOBIKE = true },

@@ -251,3 +251,35 @@ func TestNewNetworkEndsTheWait(t *testing.T) {
 		})
 	}
 }
+
+// TestDeadAddressOfTheGatewayIsLeft: one of its two addresses is cut off, which it does not
+// notice. The client does by what it sends in vain, and goes to the other one.
+func TestDeadAddressOfTheGatewayIsLeft(t *testing.T) {
+	inBubble(t, 75, func(w *world) {
+		other := netip.MustParseAddr("192.0.2.2")
+		gateway := w.start(w.net.Host("gateway", usual, gatewayAddr, other), gatewayConfig(), true)
+		client := w.client(clientConfig())
+		client.connect()
+		client.stays(func() {
+			gateway.host.Move(other)
+			flows := both(gateway, client)
+			gateway.take()
+			const rounds = 200
+			for n := range rounds {
+				flows[0].send(n, 1)
+				pass(90 * time.Millisecond)
+			}
+			got := flows[0].arrived(rounds)
+			if len(got) == 0 || got[len(got)-1] != rounds-1 {
+				w.Fatal("packets do not arrive any more")
+			}
+			if dead := time.Duration(rounds-len(got)) * 100 * time.Millisecond; dead > 15*time.Second {
+				w.Errorf("packets were lost for %v", dead)
+			}
+		})
+		if got := client.sa().RemoteAddr.Addr(); got != other {
+			w.Errorf("the client sends to %v", got)
+		}
+		talk(gateway, client)
+	})
+}
