@@ -27,6 +27,26 @@ func (a *attempt) about(sa ike.SAID) bool {
 	return !a.ended && a.begun && (a.sa == 0 || a.sa == sa)
 }
 
+// established ends the attempt at a connection that has no child at first.
+func (a *attempt) established(sa ike.SAID) {
+	if a.about(sa) && a.child == "" {
+		a.end(nil)
+	}
+}
+
+// opensBare tells whether a connection is open without a child: all of its children come later.
+func opensBare(conn *config.Connection) bool {
+	if conn.Childless != "prefer" && conn.Childless != "force" {
+		return false
+	}
+	for _, child := range conn.Children {
+		if child.Keep != config.KeepOnDemand && child.Keep != config.KeepManual {
+			return false
+		}
+	}
+	return true
+}
+
 func (a *attempt) up(c ike.ChildInfo) {
 	if a.about(c.SA) && (a.child == "" || c.Name == a.child) {
 		a.end(nil)

@@ -53,7 +53,7 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection) error {
 		return err
 	}
 	defer done()
-	if st, ok := n.established(conn.Name); ok && len(st.Children) > 0 {
+	if st, ok := n.established(conn.Name); ok && (len(st.Children) > 0 || opensBare(conn)) {
 		return nil
 	}
 	start := time.Now()
