@@ -65,7 +65,11 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection) error {
 
 	var errs []error
 	for _, remote := range remotes {
+		began := time.Now()
 		err := n.try(ctx, conn, remote)
+		if n.logins.slow(conn.Name, began, err) {
+			err = n.try(ctx, conn, remote)
+		}
 		if err == nil {
 			return nil
 		}

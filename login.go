@@ -30,6 +30,7 @@ type logins struct {
 
 	mu   sync.Mutex
 	said map[string]ike.CredentialReply // by connection
+	at   map[string]time.Time
 }
 
 // credential answers an engine that needs a password.
@@ -58,8 +59,17 @@ func (n *Node) credential(q ike.Credential) ike.CredentialReply {
 	said = ike.CredentialReply{User: user, Password: password}
 	n.logins.mu.Lock()
 	defer n.logins.mu.Unlock()
-	n.logins.said[q.Connection] = said
+	n.logins.said[q.Connection], n.logins.at[q.Connection] = said, time.Now()
 	return said
+}
+
+// slow tells whether an attempt that began then failed because a person took so long that the
+// gateway had forgotten it. What was said is known now.
+func (l *logins) slow(connection string, began time.Time, err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Code == ike.CodePeerDead && l.at[connection].After(began)
 }
 
 // unsay makes a person be asked again after what was said was refused.

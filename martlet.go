@@ -141,7 +141,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.gone, n.left = context.WithCancel(context.WithoutCancel(ctx))
 	n.attempts, n.turns = map[string]*attempt{}, map[string]chan struct{}{}
-	n.logins = logins{turn: make(chan struct{}, 1), said: map[string]ike.CredentialReply{}}
+	n.logins = logins{turn: make(chan struct{}, 1), said: map[string]ike.CredentialReply{}, at: map[string]time.Time{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -169,6 +169,9 @@ func (t *authTask) releaseOffer(s *ikeSA) {
 
 func (t *authTask) expired(s *ikeSA) {
 	err := errAuthUnanswered(s)
+	if t.idr != nil {
+		err = errLoginUnanswered(s)
+	}
 	s.close(err.What, err)
 }
 

@@ -213,8 +213,14 @@ func TestEAPPersonIsGone(t *testing.T) {
 	}
 	w.run(time.Minute)
 	empty(t, b)
-	a.handle(Terminate{})
+	a.mute = false
+	for id := range a.e.asks { // the person comes back
+		w.post(0, a, Answer{ID: id, Value: CredentialReply{Password: suite.Secret(testPassword)}})
+	}
 	w.run(time.Minute)
+	if got := a.downCode(); got != CodePeerDead {
+		t.Errorf("code %s", got)
+	}
 	empty(t, a)
 }
 

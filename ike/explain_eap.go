@@ -100,6 +100,15 @@ func errEAPMissing(s *ikeSA) *Error {
 	}
 }
 
+func errLoginUnanswered(s *ikeSA) *Error {
+	return &Error{
+		Code: CodePeerDead,
+		What: fmt.Sprintf("%v does not answer any more", s.path.Remote),
+		Why:  "it answered the first message of IKE_AUTH, and then no more: it is gone, or it waited too long for the password",
+		Hint: "try again",
+	}
+}
+
 func errTooManyLogins() *Error {
 	return &Error{
 		Code: CodeRefused, Notify: message.NoAdditionalSAs,

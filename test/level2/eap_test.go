@@ -90,6 +90,33 @@ func TestEAPAsksAPerson(t *testing.T) {
 	})
 }
 
+// A gateway that forgets who takes so long is asked again, the person is not.
+func TestEAPSlowPerson(t *testing.T) {
+	inBubble(t, 64, func(w *world) {
+		g, c := loggedIn(w)
+		c.Connections["office"].Local = config.Auth{Auth: "eap-mschapv2", User: "alice@test"}
+		gateway := w.gateway(g)
+		client := w.node(w.net.Host("client", usual, clientAddr), c, false)
+		asked := 0
+		client.Prompt = func(context.Context, martlet.Login) (string, []byte, error) {
+			asked++
+			gateway.crash()
+			gateway = w.start(gateway.host, g, true)
+			return "", []byte("open sesame"), nil
+		}
+		if err := client.Start(w.Context()); err != nil {
+			w.Fatal(err)
+		}
+		w.Cleanup(func() { client.close() })
+		client.connect()
+		if asked != 1 {
+			w.Errorf("asked %d times", asked)
+		}
+		talk(gateway, client)
+		closesCleanly(gateway, client)
+	})
+}
+
 func TestEAPWithNobodyToAsk(t *testing.T) {
 	inBubble(t, 63, func(w *world) {
 		g, c := loggedIn(w)
