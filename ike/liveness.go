@@ -95,10 +95,11 @@ func (s *ikeSA) check() {
 	s.armLiveness(s.e.now)
 }
 
-// checkSoon asks the peer at once whether it can be reached, with less patience.
-func (s *ikeSA) checkSoon() {
+// checkNow asks the peer at once whether it can be reached, with so many transmissions; 0 is
+// as many as usual.
+func (s *ikeSA) checkNow(tries int) {
 	if s.active == nil && len(s.queue) == 0 {
-		s.enqueue(&livenessTask{tries: wakeTries})
+		s.enqueue(&livenessTask{tries: tries})
 	}
 }
 

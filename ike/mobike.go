@@ -149,7 +149,7 @@ func (s *ikeSA) mobikeRequest(ps []message.Payload) []message.Payload {
 	if addrs, said := readAddresses(ps); said && s.opener {
 		s.remotes = append([]netip.Addr{p.Remote.Addr()}, addrs...)
 		if !slices.Contains(s.remotes, s.path.Remote.Addr()) {
-			s.seek()
+			s.seek(false)
 		}
 	}
 	if message.FindNotify(ps, message.NATDetectionSourceIP) != nil {

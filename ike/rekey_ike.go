@@ -248,7 +248,7 @@ func (s *ikeSA) handOver(n *ikeSA) {
 		n.state = stateDeleting
 	}
 	if n.probing {
-		n.seek()
+		n.seek(false)
 	}
 	n.startNext()
 }

@@ -19,24 +19,25 @@ func (e *Engine) moved(ev Moved) {
 		e.enter("moved", s)
 		switch {
 		case s.state == stateConnecting && s.opener:
-			s.seek()
+			s.seek(ev.Woken)
 			return
 		case s.state != stateEstablished:
 			return
 		}
 		if s.opener {
-			s.seek()
+			s.seek(ev.Woken)
 			return
 		}
 		s.tellAddresses()
 		if ev.Woken {
-			s.checkSoon()
+			s.checkNow(wakeTries)
 		}
 	})
 }
 
-// seek asks for the ways that there are to the peer.
-func (s *ikeSA) seek() {
+// seek asks for the ways that there are to the peer; woken says that it has perhaps given us
+// up meanwhile.
+func (s *ikeSA) seek(woken bool) {
 	s.seeks++
 	now := s.seeks
 	s.ask(FindPaths{SA: s.id(), Connection: s.conn.Name, Path: s.path, Remotes: s.reachable()}, func(r Reply) {
@@ -46,7 +47,7 @@ func (s *ikeSA) seek() {
 		case s.state == stateConnecting:
 			s.giveUpAddress(found.Paths)
 		case s.state == stateEstablished:
-			s.takePaths(found.Paths)
+			s.takePaths(found.Paths, woken)
 		}
 	})
 }
@@ -79,7 +80,7 @@ func (s *ikeSA) reachable() []netip.Addr {
 
 // takePaths goes the best way, if that is another one than now. Without any the SA is kept
 // as it is until there is one.
-func (s *ikeSA) takePaths(paths []Path) {
+func (s *ikeSA) takePaths(paths []Path, woken bool) {
 	s.paths = slices.Clone(paths)
 	if len(s.paths) == 0 {
 		s.offline = true
@@ -97,7 +98,11 @@ func (s *ikeSA) takePaths(paths []Path) {
 	if waited || !s.probing {
 		// The same address, but perhaps another network, with a NAT that knows nothing
 		// of us.
-		s.checkSoon()
+		tries := 0
+		if woken {
+			tries = wakeTries
+		}
+		s.checkNow(tries)
 	}
 }
 
@@ -115,8 +120,9 @@ func (s *ikeSA) roam(p Path) {
 		s.wantUpdate()
 		return
 	}
-	// The peer follows the newest message (RFC 7296 §2.23).
-	s.checkSoon()
+	// The peer follows the newest message (RFC 7296 §2.23), or it does not: then the sooner
+	// that is known the better.
+	s.checkNow(wakeTries)
 }
 
 // wayAnswered takes the way on which an answer came while several were tried.
@@ -152,7 +158,7 @@ func (s *ikeSA) renewChildren() {
 func (s *ikeSA) doubt() {
 	if s.opener && s.mobike() && s.state == stateEstablished && !s.probing && s.pending.tries >= doubtTries {
 		s.probing = true
-		s.seek()
+		s.seek(false)
 	}
 }
 
