@@ -97,6 +97,17 @@ func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
 	}
 }
 
+// dismissed tells whether a user that logged in once, by a password, has no account any more:
+// who resumes an SA is not asked for the password again.
+func (r *registry) dismissed(conn *config.Connection, name string) bool {
+	last := &conn.Peer
+	if conn.Peer2.IsSet() {
+		last = &conn.Peer2
+	}
+	byPassword := len(last.Methods) > 0 && !slices.Contains(last.Methods, "tls")
+	return name != "" && byPassword && r.config.Users[name] == nil
+}
+
 // admit answers an engine that has authenticated a peer, and tells which other SAs must
 // go for it.
 func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
@@ -114,6 +125,9 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 	if conn == nil {
 		r.in[q.SA] = g
 		return ike.Admission{}, nil
+	}
+	if q.Ticket != (ike.TicketID{}) && r.dismissed(conn, q.EAPIdentity) {
+		return ike.Admission{Refuse: fmt.Sprintf("%v has no account any more", g.identity)}, nil
 	}
 	if !member(conn.Groups, g.groups) {
 		return ike.Admission{Refuse: fmt.Sprintf("%v is in none of the groups %v that connection %s is for", g.identity, conn.Groups, conn.Name)}, nil

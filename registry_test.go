@@ -211,6 +211,30 @@ func TestUsers(t *testing.T) {
 	}
 }
 
+// TestResumedUser: who logged in by a password once and has no account any more cannot come back
+// by a ticket.
+func TestResumedUser(t *testing.T) {
+	r, _ := testRegistry(t, usersText)
+	conn := r.config.Connections["login"]
+	for i, test := range []struct {
+		methods []string
+		user    string
+		in      bool
+	}{
+		{[]string{"mschapv2"}, "alice", true},
+		{[]string{"mschapv2"}, "gone", false},
+		{[]string{"mschapv2", "tls"}, "gone", true}, // a certificate needs no account
+		{nil, "gone", true},                         // RADIUS knows
+	} {
+		conn.Peer.Methods = test.methods
+		q := admitOf(ike.SAID(i+1), test.user, "phone", "192.0.2.1:4500")
+		q.Connection, q.EAPIdentity, q.Ticket = "login", test.user, ike.TicketID{byte(i + 1)}
+		if got, _ := r.admit(q); (got.Refuse == "") != test.in {
+			t.Errorf("%v, %s: refused %q", test.methods, test.user, got.Refuse)
+		}
+	}
+}
+
 // TestFramedAddress: what RADIUS gives is given, in a pool and outside, and to one identity
 // at a time.
 func TestFramedAddress(t *testing.T) {
