@@ -319,10 +319,10 @@ func TestNATRestarts(t *testing.T) {
 		warrior, swan bool // strongSwan is the warrior, or the gateway
 		limit         int  // of the outage in milliseconds
 	}{
-		{"martlet", false, false, 1000},
-		{"strongSwan is the warrior", true, false, 1000},
+		{"martlet", false, false, outageLimit},
+		{"strongSwan is the warrior", true, false, outageLimit},
 		// It does not look where packets come from. The warrior asks when nothing comes back.
-		{"strongSwan is the gateway", false, true, 10000},
+		{"strongSwan is the gateway", false, true, 20000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start(t)
