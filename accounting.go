@@ -50,7 +50,7 @@ func (r *registry) established(st ike.Status) {
 		return
 	}
 	r.radius.Account(r.record(g, aaa.RecordStart))
-	s.interval = max(0, time.Duration(r.config.RADIUS.Interim))
+	s.interval = max(0, time.Duration(r.conf().RADIUS.Interim))
 	if g.grant != nil && g.grant.InterimInterval > 0 {
 		s.interval = g.grant.InterimInterval
 	}
@@ -59,7 +59,7 @@ func (r *registry) established(st ike.Status) {
 	}
 }
 
-func (r *registry) accounts() bool { return r.radius != nil && r.config.RADIUS.Accounting }
+func (r *registry) accounts() bool { return r.radius != nil && r.conf().RADIUS.Accounting }
 
 // limit sets the time that a session has from now on; it wants mu.
 func (r *registry) limit(g *guest, left time.Duration) {

@@ -87,8 +87,8 @@ func (n *Node) padding(c *ike.Child) int {
 	switch {
 	case c.TFC >= 0:
 		return c.TFC
-	case n.Config.Node.MTU != 0:
-		return n.Config.Node.MTU
+	case n.conf().Node.MTU != 0:
+		return n.conf().Node.MTU
 	}
 	return mtuOf(c.Path, c.Suite)
 }
@@ -119,9 +119,9 @@ func (s *shard) ask(a ike.Ask) {
 		s.node.expect(q.SA)
 		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
 	case ike.Vouch:
-		s.await(a.ID, func() ike.Reply { return s.node.vouch.judge(s.node.ctx, q) })
+		s.await(a.ID, func() ike.Reply { return s.node.vouch.Load().judge(s.node.ctx, q) })
 	case ike.Staple:
-		s.await(a.ID, func() ike.Reply { return ike.Stapled{OCSP: s.node.vouch.staple(s.node.ctx, q.Credential)} })
+		s.await(a.ID, func() ike.Reply { return ike.Stapled{OCSP: s.node.vouch.Load().staple(s.node.ctx, q.Credential)} })
 	case ike.FindPaths:
 		s.aside(a.ID, func() ike.Reply { return s.node.findPaths(q) })
 	case ike.Reach:

@@ -66,9 +66,9 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection) error {
 	var errs []error
 	for _, remote := range remotes {
 		began := time.Now()
-		err := n.try(ctx, conn, remote)
+		err := n.try(ctx, conn, remote, 0)
 		if n.logins.slow(conn.Name, began, err) {
-			err = n.try(ctx, conn, remote)
+			err = n.try(ctx, conn, remote, 0)
 		}
 		if err == nil {
 			return nil
@@ -150,8 +150,8 @@ func (n *Node) Reauthenticate(connection string, within time.Duration) {
 	n.engines.everywhere(ike.Reauth{Connection: connection, Within: within})
 }
 
-// try runs one attempt at one address.
-func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr) error {
+// try runs one attempt at one address, in the place of an SA if that is not 0.
+func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr, replaces ike.SAID) error {
 	return n.await(ctx, conn, &attempt{}, func(a *attempt) error {
 		initiate, err := n.paths(conn, remote)
 		if err != nil {
@@ -162,7 +162,8 @@ func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Ad
 				Hint: "is the network up, and does it have a route for this family of addresses? is remote the other end?",
 			}
 		}
-		n.engines.shards[0].initiate(a, initiate)
+		initiate.Replaces = replaces
+		n.engines.of(replaces).initiate(a, initiate)
 		return nil
 	})
 }
@@ -172,11 +173,11 @@ func (n *Node) connection(name string) (*config.Connection, error) {
 	if n.engines == nil {
 		return nil, errors.New("martlet: the Node was not started")
 	}
-	names := slices.Sorted(maps.Keys(n.Config.Connections))
+	names := slices.Sorted(maps.Keys(n.conf().Connections))
 	if name == "" && len(names) == 1 {
 		name = names[0]
 	}
-	if conn := n.Config.Connections[name]; conn != nil {
+	if conn := n.conf().Connections[name]; conn != nil {
 		return conn, nil
 	}
 	e := &Error{

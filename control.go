@@ -54,7 +54,7 @@ const (
 // ike.CodeTerminated. down is called when the whole program is told to end. A socket that
 // a crashed program left behind is replaced; one that answers is an error.
 func (n *Node) ServeControl(ctx context.Context, down func()) error {
-	path := n.Config.Node.Control
+	path := n.conf().Node.Control
 	listener, err := listenControl(ctx, path)
 	if err != nil {
 		return err
@@ -176,6 +176,9 @@ func (n *Node) controlHandler(down func()) http.Handler {
 		n.Disconnect(order.Connection)
 		writeResult(w, nil)
 	})
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		writeResult(w, n.ReloadFile())
+	})
 	mux.HandleFunc("POST /v1/rekey", func(w http.ResponseWriter, r *http.Request) {
 		if order, ok := readOrder(w, r); ok {
 			writeResult(w, n.Rekey(r.Context(), order.Connection, order.Child))
@@ -265,6 +268,11 @@ func (c *Control) Status(ctx context.Context) (*Status, error) {
 // Up connects a connection, and opens a child of it if one is named.
 func (c *Control) Up(ctx context.Context, connection, child string) error {
 	return c.do(ctx, http.MethodPost, "/v1/up", controlOrder{connection, child}, &struct{}{})
+}
+
+// Reload has the program read its file again.
+func (c *Control) Reload(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/v1/reload", nil, &struct{}{})
 }
 
 // Down closes a connection; an empty name ends the program.

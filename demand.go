@@ -62,6 +62,13 @@ func (n *Node) disarm(connection string) {
 	}
 }
 
+// isArmed tells whether a connection waits for packets.
+func (n *Node) isArmed(connection string) bool {
+	n.demands.mu.Lock()
+	defer n.demands.mu.Unlock()
+	return n.demands.armed[connection]
+}
+
 // onDemand are the children of a connection that wait for packets, in the order of names. What
 // belongs to a connection that is opened otherwise waits for packets only while that stands.
 func onDemand(conn *config.Connection) []*config.Child {
@@ -80,7 +87,10 @@ func (n *Node) wanted(f esp.Flow) {
 	n.demands.mu.Lock()
 	defer n.demands.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(n.demands.armed)) {
-		conn := n.Config.Connections[name]
+		conn := n.conf().Connections[name]
+		if conn == nil {
+			continue // a reload takes it away
+		}
 		for _, child := range onDemand(conn) {
 			if !takes(child, &f) {
 				continue
@@ -117,7 +127,7 @@ func (n *Node) satisfy(d *demand, conn *config.Connection, child *config.Child) 
 		d.tries = 0
 		return
 	}
-	d.next = time.Now().Add(n.retry(conn, d.tries, err))
+	d.next = time.Now().Add(n.retry(conn.Name, d.tries, err))
 	d.tries++
 }
 

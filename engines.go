@@ -52,9 +52,9 @@ func newEngines(n *Node) *engines {
 		e.bits = uint8(bits.Len(uint(min(runtime.GOMAXPROCS(0), 64))) - 1)
 	}
 	e.work = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
-	connections := connectionsOf(n.Config, n.Serve)
+	connections := connectionsOf(n.conf(), n.Serve)
 	for i := range 1 << e.bits {
-		cfg := &ike.Config{Connections: connections, Shard: uint8(i), ShardBits: e.bits, CrashSecret: n.secrets.crash, TicketKey: n.secrets.tickets, HalfOpen: halfOpenOf(n.Config)}
+		cfg := &ike.Config{Connections: connections, Shard: uint8(i), ShardBits: e.bits, CrashSecret: n.secrets.crash, TicketKey: n.secrets.tickets, HalfOpen: halfOpenOf(n.conf())}
 		if n.keylog != nil {
 			cfg.KeyLog = n.keylog.write
 		}

@@ -122,7 +122,7 @@ func (n *Node) report(what ike.Happening) {
 		n.log.Info("established", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote),
 			zap.Stringer("at", st.Path.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventEstablished, Connection: st.Connection, Peer: st.Remote.String()})
-		if conn := n.Config.Connections[st.Connection]; conn != nil && opensBare(conn) {
+		if conn := n.conf().Connections[st.Connection]; conn != nil && opensBare(conn) {
 			n.attempt(st.Connection, func(a *attempt) { a.established(st.SA) })
 		}
 	case ike.PathChanged:

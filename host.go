@@ -27,14 +27,15 @@ import (
 // it and the packet filter. What it wants is always the union of what the SAs that
 // stand need, and is set as a whole.
 type host struct {
-	config   *config.Config
 	serve    bool
+	mark     uint32
 	log      *zap.Logger
 	device   tun.Device
 	router   route.Router
 	firewall firewall.Firewall
 
 	mu       sync.Mutex
+	config   *config.Config
 	restored bool // nothing is set any more
 	rulesSet firewall.Rules
 	leases   map[ike.SAID][]netip.Prefix
@@ -74,6 +75,7 @@ func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error
 	h = &host{
 		config:   c,
 		serve:    serve,
+		mark:     c.Node.Mark,
 		log:      log,
 		device:   device,
 		router:   route.New(c.Node.State, log),
@@ -117,6 +119,14 @@ func (h *host) restore() error {
 	defer h.mu.Unlock()
 	h.restored = true
 	return errors.Join(h.router.Close(), h.firewall.Clear())
+}
+
+// reload takes another configuration.
+func (h *host) reload(c *config.Config) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.config = c
+	h.reapply()
 }
 
 // enter sets addresses and routes for an SA before its children carry anything.
@@ -379,7 +389,7 @@ func sortedPrefixes(in []netip.Prefix) []netip.Prefix {
 // source is the address from which marked packets to a peer leave. The socket has the
 // tunnel's mark, so that a tunnel that takes everything does not answer for itself.
 func (h *host) source(remote netip.Addr) (netip.Addr, error) {
-	dialer := net.Dialer{Control: markControl(h.config.Node.Mark)}
+	dialer := net.Dialer{Control: markControl(h.mark)}
 	conn, err := dialer.Dial("udp", netip.AddrPortFrom(remote, natPort).String())
 	if err != nil {
 		return netip.Addr{}, err

@@ -61,7 +61,7 @@ func (n *Node) setStack() error {
 		return nil
 	}
 	var all []netip.Prefix
-	for _, pool := range n.Config.Pools {
+	for _, pool := range n.conf().Pools {
 		if pool.Gateway.IsValid() {
 			all = append(all, netip.PrefixFrom(pool.Gateway, pool.Gateway.BitLen()))
 		}
@@ -120,7 +120,7 @@ func (n *Node) saDown(h ike.Down) {
 // fitMTU makes the device's MTU small enough for a child, unless the file says which
 // it is. It never grows: another child may need what it is.
 func (n *Node) fitMTU(c ike.ChildInfo) {
-	if n.Config.Node.MTU != 0 {
+	if n.conf().Node.MTU != 0 {
 		return
 	}
 	mtu := max(minMTU, mtuOf(c.Path, c.Suite))

@@ -25,7 +25,7 @@ type keepers struct {
 // keeper holds one connection open.
 type keeper struct {
 	node   *Node
-	conn   *config.Connection
+	name   string
 	wake   chan struct{} // full: something happened to the connection
 	fresh  chan struct{} // full: this host has another network than at the last try
 	cancel context.CancelFunc
@@ -59,7 +59,7 @@ func (n *Node) keep(conn *config.Connection) {
 		return
 	}
 	ctx, cancel := context.WithCancel(n.ctx)
-	k := &keeper{node: n, conn: conn, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1), cancel: cancel}
+	k := &keeper{node: n, name: conn.Name, wake: make(chan struct{}, 1), fresh: make(chan struct{}, 1), cancel: cancel}
 	if n.keepers.of == nil {
 		n.keepers.of = map[string]*keeper{}
 	}
@@ -120,14 +120,26 @@ func (k *keepers) waiting() []WaitingStatus {
 	return out
 }
 
+// conn is the connection as it is configured now, nil if it is not any more.
+func (k *keeper) conn() *config.Connection { return k.node.conf().Connections[k.name] }
+
+// complete tells whether there is nothing to do.
+func (k *keeper) complete() bool {
+	conn := k.conn()
+	return conn == nil || k.node.complete(conn)
+}
+
 func (k *keeper) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		began := time.Now()
+		began, conn := time.Now(), k.conn()
+		if conn == nil {
+			return // a reload took it away
+		}
 		select {
 		case <-k.fresh: // this try will be on that network
 		default:
 		}
-		err := k.node.bringUp(ctx, k.conn)
+		err := k.node.bringUp(ctx, conn)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -136,7 +148,7 @@ func (k *keeper) run(ctx context.Context) {
 			continue
 		}
 		k.up()
-		for k.node.complete(k.conn) {
+		for k.complete() {
 			select {
 			case <-k.wake:
 			case <-ctx.Done():
@@ -160,7 +172,7 @@ var errLost = &Error{
 
 // failed notes a failure, and returns how long to wait.
 func (k *keeper) failed(err error) time.Duration {
-	wait := k.node.retry(k.conn, k.tries, err)
+	wait := k.node.retry(k.name, k.tries, err)
 	k.tries++
 	k.node.keepers.mu.Lock()
 	defer k.node.keepers.mu.Unlock()
@@ -170,7 +182,7 @@ func (k *keeper) failed(err error) time.Duration {
 
 // retry tells that a try failed, the one after so many others, and returns how long to wait
 // for the next.
-func (n *Node) retry(conn *config.Connection, tries int, err error) time.Duration {
+func (n *Node) retry(connection string, tries int, err error) time.Duration {
 	first, longest := retryFirst, retryMax
 	known, ok := errors.AsType[*Error](err)
 	if ok && known.Code.Class() == ClassAuthentication {
@@ -181,8 +193,8 @@ func (n *Node) retry(conn *config.Connection, tries int, err error) time.Duratio
 		wait = longest
 	}
 	wait -= rand.N(wait / 4) // so that many clients do not keep step
-	n.log.Info("another try follows", zap.String("conn", conn.Name), zap.Int("failed", tries+1), zap.Duration("in", wait), zap.Error(err))
-	n.events.send(Event{Time: time.Now(), Kind: EventRetry, Connection: conn.Name, Took: wait, Text: err.Error(), Err: known})
+	n.log.Info("another try follows", zap.String("conn", connection), zap.Int("failed", tries+1), zap.Duration("in", wait), zap.Error(err))
+	n.events.send(Event{Time: time.Now(), Kind: EventRetry, Connection: connection, Took: wait, Text: err.Error(), Err: known})
 	return wait
 }
 
@@ -200,7 +212,7 @@ func (k *keeper) wait(ctx context.Context, d time.Duration) {
 	for {
 		select {
 		case <-k.wake:
-			if k.node.complete(k.conn) {
+			if k.complete() {
 				return
 			}
 		case <-k.fresh:

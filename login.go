@@ -83,7 +83,7 @@ func (n *Node) unsay(h ike.Down) {
 
 // account finds a user of ours.
 func (n *Node) account(q ike.Account) ike.AccountReply {
-	if u := n.Config.Users[q.Name]; u != nil {
+	if u := n.conf().Users[q.Name]; u != nil {
 		return ike.AccountReply{Account: &eap.Account{Password: u.Password.Value}}
 	}
 	return ike.AccountReply{}

@@ -60,8 +60,12 @@ const (
 // Methods may be called by several goroutines at once, those that are not Start or Close only
 // after Start returned without an error.
 type Node struct {
-	// Config must be complete: loaded by package config, or completed by it.
+	// Config must be complete: loaded by package config, or completed by it. What it points to
+	// is not changed either; Reload takes another one.
 	Config *config.Config
+	// Load reads the configuration again, when that is asked for over the control socket or by
+	// ReloadFile; nil where there is no file.
+	Load func() (*config.Config, error)
 	// Logger takes what a person wants to know the next morning; nil is silent.
 	Logger *zap.Logger
 	// Serve opens the configured ports, lets peers come in, and brings up the connections that
@@ -93,9 +97,10 @@ type Node struct {
 	host    *host           // nil unless Host
 	leases  leases
 	keepers keepers
+	current atomic.Pointer[config.Config] // Config, or what Reload put in its place
 	demands demands
 	peers   *registry
-	vouch   *revocation
+	vouch   atomic.Pointer[revocation]
 	events  broadcaster
 	keylog  *keyLog
 	secrets secrets
@@ -110,6 +115,8 @@ type Node struct {
 	gone    context.Context // ends when Close has undone what Start did
 	left    context.CancelFunc
 	tasks   sync.WaitGroup
+
+	reloading sync.Mutex
 
 	mu       sync.Mutex
 	attempts map[string]*attempt      // by connection: who waits for it
@@ -138,6 +145,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	n.current.Store(n.Config)
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.gone, n.left = context.WithCancel(context.WithoutCancel(ctx))
 	n.attempts, n.turns = map[string]*attempt{}, map[string]chan struct{}{}
@@ -148,7 +156,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}()
 
-	n.vouch = newRevocation(n.Config, newFetcher(n.ctx, &n.tasks, fetchDialer(n.Config.Node.Mark, n.Host)), n.log.Named("revocation"))
+	n.vouch.Store(newRevocation(n.Config, newFetcher(n.ctx, &n.tasks, fetchDialer(n.Config.Node.Mark, n.Host)), n.log.Named("revocation")))
 	n.peers = newRegistry(n.Config, n.log)
 	n.peers.terminate = func(t ike.Terminate) { n.tasks.Go(func() { n.engines.of(t.SA).post(t) }) }
 	n.peers.usage = n.childUsage
@@ -194,13 +202,13 @@ func (n *Node) openDevice() (tun.Device, error) {
 		return n.Device, nil
 	case n.Host:
 		var err error
-		n.host, err = openHost(n.Config, n.Serve, n.log.Named("host"))
+		n.host, err = openHost(n.conf(), n.Serve, n.log.Named("host"))
 		if err != nil {
 			return nil, err
 		}
 		return n.host.device, nil
 	}
-	mtu := n.Config.Node.MTU
+	mtu := n.conf().Node.MTU
 	if mtu == 0 {
 		mtu = defaultMTU
 	}
@@ -209,7 +217,7 @@ func (n *Node) openDevice() (tun.Device, error) {
 		return nil, fmt.Errorf("martlet: %w", err)
 	}
 	n.stack = stack
-	for _, pool := range n.Config.Pools {
+	for _, pool := range n.conf().Pools {
 		if pool.Gateway.IsValid() {
 			if err := stack.AddAddress(pool.Gateway); err != nil {
 				return nil, errors.Join(fmt.Errorf("martlet: %w", err), stack.Close())
@@ -262,6 +270,9 @@ func (n *Node) Close() error {
 	})
 	return errors.Join(errs...)
 }
+
+// conf is the configuration that is in force.
+func (n *Node) conf() *config.Config { return n.current.Load() }
 
 // Addresses are the addresses on which a serving Node listens, those with
 // encapsulation first.

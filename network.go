@@ -45,7 +45,7 @@ func (n *Node) watchNetwork() error {
 // addresses only, those.
 func (n *Node) addresses() []netip.Addr {
 	all := n.network.Addresses()
-	listen := n.Config.Node.Listen
+	listen := n.conf().Node.Listen
 	if !n.Serve || slices.ContainsFunc(listen, netip.Addr.IsUnspecified) {
 		return all
 	}
@@ -60,7 +60,7 @@ const maxPaths = 8
 func (n *Node) findPaths(q ike.FindPaths) ike.PathsFound {
 	var found ike.PathsFound
 	add := func(source, remote netip.Addr) {
-		p, err := n.path(n.Config.Connections[q.Connection], source, netip.AddrPortFrom(remote, q.Path.Remote.Port()), true)
+		p, err := n.path(n.conf().Connections[q.Connection], source, netip.AddrPortFrom(remote, q.Path.Remote.Port()), true)
 		if err != nil {
 			n.log.Debug("no socket for a path", zap.Stringer("from", source), zap.Stringer("to", remote), zap.Error(err))
 		} else if len(found.Paths) < maxPaths && !slices.Contains(found.Paths, p) {

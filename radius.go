@@ -29,7 +29,7 @@ type login struct {
 // openRADIUS makes the client of the servers that the file names, and opens the sockets for
 // their orders.
 func (n *Node) openRADIUS() error {
-	r, c := n.peers, n.Config.RADIUS
+	r, c := n.peers, n.conf().RADIUS
 	if len(c.Servers) == 0 || !n.Serve {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (n *Node) openRADIUS() error {
 	if c.DAEPort == 0 {
 		return nil
 	}
-	for _, addr := range n.Config.Node.Listen {
+	for _, addr := range n.conf().Node.Listen {
 		network := "udp6"
 		if addr.Is4() {
 			network = "udp4"

@@ -16,7 +16,7 @@ const reachWithin = 10 * time.Second
 
 // reach finds the way to a gateway to which the one of a connection redirects us.
 func (n *Node) reach(q ike.Reach) ike.Reached {
-	conn := n.Config.Connections[q.Connection]
+	conn := n.conf().Connections[q.Connection]
 	if conn == nil {
 		return ike.Reached{Err: fmt.Errorf("martlet: connection %q is not configured any more", q.Connection)}
 	}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,12 +23,12 @@ import (
 // registry holds what crosses engines: who is in, by authenticated identity, the leases of
 // the pools, and what RADIUS servers said of whom.
 type registry struct {
-	config *config.Config
-	log    *zap.Logger
-	pools  map[string]*aaa.Pool
-	fixed  *aaa.Pool   // of addresses outside of the pools that belong to somebody
-	radius *aaa.RADIUS // nil without servers
-	orders []*aaa.Orders
+	current atomic.Pointer[config.Config]
+	log     *zap.Logger
+	pools   map[string]*aaa.Pool
+	fixed   *aaa.Pool   // of addresses outside of the pools that belong to somebody
+	radius  *aaa.RADIUS // nil without servers
+	orders  []*aaa.Orders
 	// terminate ends an SA, later: the engine may be the one that asks just now.
 	terminate func(ike.Terminate)
 	// usage reads what a child that is installed has carried.
@@ -63,22 +65,63 @@ type lease struct {
 
 func newRegistry(c *config.Config, log *zap.Logger) *registry {
 	r := &registry{
-		config: c, log: log, pools: map[string]*aaa.Pool{}, fixed: aaa.NewPool("fixed", nil, 0),
+		log: log, pools: map[string]*aaa.Pool{}, fixed: aaa.NewPool("fixed", nil, 0),
 		in: map[ike.SAID]*guest{}, children: map[ike.ChildID]*guest{}, logins: map[ike.SAID]*login{},
 		epoch: fmt.Sprintf("%08x", uint32(time.Now().UnixNano()>>20)),
 	}
+	r.take(c)
+	return r
+}
+
+// conf is the configuration that is in force.
+func (r *registry) conf() *config.Config { return r.current.Load() }
+
+// take puts a configuration in force. Addresses that peers have stay theirs, in a pool that is
+// another one now as in one that is gone. It wants mu once the registry is in use.
+func (r *registry) take(c *config.Config) {
+	before := r.current.Swap(c)
+	pools := map[string]*aaa.Pool{}
 	for name, p := range c.Pools {
+		if old := r.pools[name]; old != nil && before != nil && slices.Equal(before.Pools[name].Ranges, p.Ranges) &&
+			before.Pools[name].Hold == p.Hold && reflect.DeepEqual(reserved(before, name), reserved(c, name)) {
+			pools[name] = old
+			continue
+		}
 		ranges := make([]aaa.Range, len(p.Ranges))
 		for i, from := range p.Ranges {
 			ranges[i] = aaa.Range(from)
 		}
-		reserved := []netip.Addr{p.Gateway}
-		for _, u := range c.Users {
-			reserved = append(reserved, u.Address...)
-		}
-		r.pools[name] = aaa.NewPool(name, ranges, max(0, time.Duration(p.Hold)), reserved...)
+		pools[name] = aaa.NewPool(name, ranges, max(0, time.Duration(p.Hold)), reserved(c, name)...)
 	}
-	return r
+	for _, g := range r.in {
+		for i, l := range g.leases {
+			for name, p := range pools {
+				if r.pools[name] == p || !p.Contains(l.addr) || p.Claim(g.identity, l.addr) != nil {
+					continue
+				}
+				l.pool.Release(l.addr, false)
+				g.leases[i].pool = p
+			}
+		}
+	}
+	r.pools = pools
+}
+
+// reserved are the addresses of a pool that it gives to nobody by itself: the gateway's own, and
+// those that belong to users.
+func reserved(c *config.Config, pool string) []netip.Addr {
+	out := []netip.Addr{c.Pools[pool].Gateway}
+	for _, name := range slices.Sorted(maps.Keys(c.Users)) {
+		out = append(out, c.Users[name].Address...)
+	}
+	return out
+}
+
+// reload is take for a registry in use.
+func (r *registry) reload(c *config.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.take(c)
 }
 
 // user gives a guest what the file says of the user that it proved to be, by EAP or by a
@@ -92,7 +135,7 @@ func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
 	if name == "" && last != "psk" {
 		name = nameOf(q.Identity)
 	}
-	if u := r.config.Users[name]; u != nil && name != "" {
+	if u := r.conf().Users[name]; u != nil && name != "" {
 		g.groups, g.addresses = u.Groups, u.Address
 	}
 }
@@ -105,7 +148,7 @@ func (r *registry) dismissed(conn *config.Connection, name string) bool {
 		last = &conn.Peer2
 	}
 	byPassword := len(last.Methods) > 0 && !slices.Contains(last.Methods, "tls")
-	return name != "" && byPassword && r.config.Users[name] == nil
+	return name != "" && byPassword && r.conf().Users[name] == nil
 }
 
 // admit answers an engine that has authenticated a peer, and tells which other SAs must
@@ -117,7 +160,7 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 		return ike.Admission{Refuse: "the ticket by which it resumes an SA was used already, or that SA was closed in order"}, nil
 	}
 	g := &guest{sa: q.SA, connection: q.Connection, identity: q.Identity, claimed: q.Claimed, path: q.Path}
-	conn := r.config.Connections[q.Connection]
+	conn := r.conf().Connections[q.Connection]
 	r.grant(g)
 	if conn != nil && g.grant == nil {
 		r.user(conn, g, q)
@@ -321,7 +364,7 @@ func (r *registry) poolsOf(conn *config.Connection, g *guest, v4 bool) []string 
 		return out
 	}
 	return slices.DeleteFunc(slices.Clone(conn.Pool), func(name string) bool {
-		return !family(name) || !member(r.config.Pools[name].Groups, g.groups)
+		return !family(name) || !member(r.conf().Pools[name].Groups, g.groups)
 	})
 }
 

@@ -64,11 +64,11 @@ func TestRow45InitialContact(t *testing.T) {
 	} {
 		t.Run(test.policy, func(t *testing.T) {
 			r, _ := testRegistry(t, "")
-			r.config.Connections["clients"].Unique = "never"
+			r.conf().Connections["clients"].Unique = "never"
 			for i, who := range [][2]string{{"alice", "phone"}, {"alice", "laptop"}, {"bob", "phone"}} {
 				r.admit(admitOf(ike.SAID(i+1), who[0], who[1], "192.0.2.1:4500"))
 			}
-			r.config.Connections["clients"].Unique = test.policy
+			r.conf().Connections["clients"].Unique = test.policy
 			q := admitOf(9, "alice", "phone", "192.0.2.2:4500")
 			q.InitialContact = true
 			got, evict := r.admit(q)
@@ -82,7 +82,7 @@ func TestRow45InitialContact(t *testing.T) {
 func TestUnique(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, ended := testRegistry(t, "")
-		conn := r.config.Connections["clients"]
+		conn := r.conf().Connections["clients"]
 		conn.Unique = "keep"
 		first, _ := r.admit(admitOf(1, "alice", "phone", "192.0.2.1:4500"))
 		if got, _ := r.admit(admitOf(2, "alice", "laptop", "192.0.2.2:4500")); got.Refuse == "" {
@@ -203,7 +203,7 @@ func TestUsers(t *testing.T) {
 	if got, _ := r.admit(q); r.in[3].groups != nil || slices.Contains(got.Lease.Addresses, want[0]) {
 		t.Errorf("RADIUS's alice is not ours: %+v", got)
 	}
-	r.config.Connections["login"].Peer.Auth = "cert"
+	r.conf().Connections["login"].Peer.Auth = "cert"
 	q = admitOf(4, "carol.test", "carol.test", "192.0.2.4:4500")
 	q.Connection = "login"
 	if r.admit(q); !slices.Equal(r.in[4].groups, []string{"staff"}) {
@@ -215,7 +215,7 @@ func TestUsers(t *testing.T) {
 // by a ticket.
 func TestResumedUser(t *testing.T) {
 	r, _ := testRegistry(t, usersText)
-	conn := r.config.Connections["login"]
+	conn := r.conf().Connections["login"]
 	for i, test := range []struct {
 		methods []string
 		user    string

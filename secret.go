@@ -87,7 +87,7 @@ func (n *Node) openSecrets() {
 	if !n.Serve {
 		return
 	}
-	dir := n.Config.Node.State
+	dir := n.conf().Node.State
 	if dir != "" {
 		var err error
 		if n.secrets.crash, err = ownSecret(dir, "crash-secret"); err != nil {

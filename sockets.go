@@ -33,7 +33,7 @@ func newSockets(n *Node) *sockets {
 	if s.bind == nil {
 		udp := &udpencap.UDP{Logger: n.log.Named("udp")}
 		if n.Host {
-			udp.Mark = n.Config.Node.Mark
+			udp.Mark = n.conf().Node.Mark
 		}
 		s.bind = udp
 	}
@@ -43,7 +43,7 @@ func newSockets(n *Node) *sockets {
 // listen opens the gateway's ports on every configured address. A family that
 // the host does not have is passed over as long as another one works.
 func (s *sockets) listen() error {
-	c := &s.node.Config.Node
+	c := &s.node.conf().Node
 	var errs []error
 	for _, addr := range c.Listen {
 		for _, p := range []struct {

@@ -82,7 +82,7 @@ func (n *Node) Status() Status {
 		// Lists are never null in JSON.
 		Listening: append([]netip.AddrPort{}, n.Addresses()...), SAs: []SAStatus{}, Connections: []string{},
 	}
-	for _, c := range connectionsOf(n.Config, n.Serve) {
+	for _, c := range connectionsOf(n.conf(), n.Serve) {
 		s.Connections = append(s.Connections, c.Name)
 	}
 	for _, st := range n.engines.statuses() {

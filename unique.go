@@ -21,7 +21,7 @@ const (
 // settle closes what is one too many of the SAs with the peer of a connection, now that
 // one has a child.
 func (n *Node) settle(connection string) {
-	conn := n.Config.Connections[connection]
+	conn := n.conf().Connections[connection]
 	if conn == nil || len(conn.Remote) == 0 || !n.Serve {
 		return
 	}

@@ -106,7 +106,7 @@ func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up fu
 // openRest opens the other children that belong to the connection from the start.
 func (s *ikeSA) openRest(first *ChildConfig) {
 	for _, cfg := range s.conn.Children {
-		if cfg != first && !cfg.OnRequest {
+		if (first == nil || cfg.Name != first.Name) && !cfg.OnRequest {
 			s.enqueue(&createTask{cfg: cfg})
 		}
 	}

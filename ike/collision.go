@@ -118,7 +118,7 @@ func (s *ikeSA) settle(t *createTask, made *Child, kept *child, began *childAnsw
 // settleTwins closes a child that we opened while the peer opened the same one.
 func (s *ikeSA) settleTwins(made *child) {
 	for _, twin := range s.children {
-		if twin == made || twin.cfg != made.cfg || twin.ours == made.ours || twin.lowest == nil || twin.deleting || twin.successor != nil ||
+		if twin == made || twin.Name != made.Name || twin.ours == made.ours || twin.lowest == nil || twin.deleting || twin.successor != nil ||
 			!slices.Equal(twin.Local, made.Local) || !slices.Equal(twin.Remote, made.Remote) {
 			continue
 		}

@@ -27,7 +27,7 @@ func (e *Engine) acquire(ev Acquire) {
 		return
 	}
 	cfg := found.conn.Children[i]
-	if found.has(cfg) || found.queued(func(t task) bool { c, ok := t.(*createTask); return ok && c.cfg == cfg }) {
+	if found.has(cfg) || found.queued(func(t task) bool { c, ok := t.(*createTask); return ok && c.cfg.Name == cfg.Name }) {
 		return
 	}
 	found.enqueue(&createTask{cfg: cfg})
@@ -35,7 +35,7 @@ func (e *Engine) acquire(ev Acquire) {
 
 // has tells whether a child of a configuration stands.
 func (s *ikeSA) has(cfg *ChildConfig) bool {
-	return slices.ContainsFunc(s.children, func(c *child) bool { return c.cfg == cfg && !c.deleting })
+	return slices.ContainsFunc(s.children, func(c *child) bool { return c.Name == cfg.Name && !c.deleting })
 }
 
 // createTask opens a further child (RFC 7296 §1.3.1), or one in place of another

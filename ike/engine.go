@@ -114,6 +114,8 @@ func (e *Engine) dispatch(ev Event) {
 		e.terminate(ev)
 	case CloseChild:
 		e.closeChild(ev.Child)
+	case Reload:
+		e.reload(ev)
 	case Reauth:
 		e.reauth(ev)
 	case Rekey:

@@ -53,6 +53,7 @@ const (
 	CodeResolve         Code = "name-not-found"     // the peer's name has no address
 	CodeNoConnection    Code = "no-connection"      // nothing of that name is configured
 	CodeNoRemote        Code = "no-remote"          // a connection that only answers was to be opened
+	CodeReload          Code = "not-reloaded"       // another configuration was refused, the one before is in force
 	CodeHost            Code = "host"               // addresses, routes or devices could not be set up
 	CodeTerminated      Code = "terminated"         // by command
 	CodeInternal        Code = "internal"           // a bug of ours; one message or SA is lost
@@ -73,7 +74,7 @@ func (c Code) Class() Class {
 		return ClassAuthentication
 	case CodeNoProposal, CodeNoChildProposal, CodeNegotiationLoop, CodeSelectors, CodeAddress, CodeRefused, CodeSyntax:
 		return ClassPolicy
-	case CodeNoConnection, CodeNoRemote, CodeHost:
+	case CodeNoConnection, CodeNoRemote, CodeReload, CodeHost:
 		return ClassConfiguration
 	case CodeTerminated, CodeInternal:
 	}

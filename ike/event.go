@@ -30,6 +30,16 @@ type (
 		Connection string
 		Path       Path
 		Encap      Path
+		// Replaces is an SA of the same connection that ends when this one has all its
+		// children; 0 is none.
+		Replaces SAID
+	}
+	// Reload puts other connections in force. SAs of those that are gone end; those that
+	// changed are replaced, make before break, by whoever opened them (Moved: by an
+	// Initiate with Replaces, which follows); all others stay and go by the new words.
+	Reload struct {
+		Connections    []*Connection
+		Changed, Moved []string
 	}
 	// Terminate deletes IKE SAs at the peer and here: one, or those of a
 	// connection, or (both zero) all. Reason goes to the report. Replaced says that
@@ -105,6 +115,7 @@ func (Initiate) event()      {}
 func (Terminate) event()     {}
 func (CloseChild) event()    {}
 func (Reauth) event()        {}
+func (Reload) event()        {}
 func (Rekey) event()         {}
 func (ChildAged) event()     {}
 func (Acquire) event()       {}

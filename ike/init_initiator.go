@@ -20,6 +20,9 @@ func (e *Engine) initiate(ev Initiate) {
 		return
 	}
 	s := e.newInitiator(conn, ev.Path, ev.Encap)
+	if old := e.sas[message.SPI(ev.Replaces)].newest(); old != nil && !old.moving {
+		s.replaces, s.afresh, old.moving = old, true, true
+	}
 	e.enter("initiate", s)
 	s.connect()
 }

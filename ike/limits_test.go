@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -27,8 +28,9 @@ func TestChildrenAreBounded(t *testing.T) {
 	client, gateway := pskPair(t)
 	w, a, b := up(t, client, gateway)
 	refused := 0
-	for range maxChildren + 5 {
+	for i := range maxChildren + 5 {
 		another := *client.Children[0]
+		another.Name = fmt.Sprintf("another %d", i)
 		a.poke(func(s *ikeSA) { s.enqueue(&createTask{cfg: &another}) })
 		w.run(time.Second)
 	}

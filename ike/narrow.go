@@ -45,7 +45,7 @@ func within(narrowed, offered []message.Selector) bool {
 // asks for and the answer leaves out.
 func (s *ikeSA) additional(r *childRequest, a *childAnswer) bool {
 	for _, cfg := range s.conn.Children {
-		if cfg == a.cfg || slices.Contains(s.barred, cfg.Name) {
+		if cfg.Name == a.cfg.Name || slices.Contains(s.barred, cfg.Name) {
 			continue
 		}
 		remote, local := narrow(r.tsi, s.remoteSelectors(cfg)), narrow(r.tsr, s.localSelectors(cfg))

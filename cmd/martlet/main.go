@@ -80,7 +80,7 @@ Exit status:
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newDemo(), newServe(), newUp(), newDown(), newRekey(), newRedirect(), newStatus(), newCheck(), newConfig(), newPKI(), newVersion())
+	root.AddCommand(newDemo(), newServe(), newUp(), newDown(), newRekey(), newReload(), newRedirect(), newStatus(), newCheck(), newConfig(), newPKI(), newVersion())
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {

@@ -29,7 +29,7 @@ what it set up on this host. It needs Linux and root.`,
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
 			node := &martlet.Node{
-				Config: c, Serve: true, Host: true,
+				Config: c, Serve: true, Host: true, Load: func() (*config.Config, error) { return config.Load(file) },
 				Logger: newLogger(cmd.ErrOrStderr(), levelOf(c.Node.LogLevel)),
 			}
 			return runNode(ctx, node, cancel, func(ctx context.Context) error {
@@ -60,6 +60,7 @@ func runNode(ctx context.Context, node *martlet.Node, cancel func(), meanwhile f
 			return err
 		}
 	}
+	reloadOnHangup(ctx, node)
 	return meanwhile(ctx)
 }
 

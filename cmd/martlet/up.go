@@ -54,7 +54,8 @@ that one to bring the connection up, and returns when it is.`,
 			if running(cmd.Context(), c.Node.Control) {
 				return upElsewhere(cmd, c, name, child)
 			}
-			return up(cmd, c, name, child, verbose)
+			reread := func() (*config.Config, error) { return config.Load(file) }
+			return up(cmd, c, reread, name, child, verbose)
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return completeNames(file, args), cobra.ShellCompDirectiveNoFileComp
@@ -80,7 +81,7 @@ func upElsewhere(cmd *cobra.Command, c *config.Config, name, child string) error
 	return nil
 }
 
-func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) error {
+func up(cmd *cobra.Command, c *config.Config, reread func() (*config.Config, error), name, child string, verbose bool) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	stderr := cmd.ErrOrStderr()
@@ -93,7 +94,7 @@ func up(cmd *cobra.Command, c *config.Config, name, child string, verbose bool) 
 	if !verbose {
 		logger = logger.WithOptions(without("down", "child failed"))
 	}
-	node := &martlet.Node{Config: c, Host: true, Logger: logger, Prompt: terminalPrompt(os.Stdin, stderr)}
+	node := &martlet.Node{Config: c, Host: true, Load: reread, Logger: logger, Prompt: terminalPrompt(os.Stdin, stderr)}
 	return runNode(ctx, node, cancel, func(ctx context.Context) error {
 		f := &follower{w: stderr, name: name, request: c.Connections[name].Request, events: node.Watch(ctx), connected: make(chan error, 1)}
 		go func() {
