@@ -271,8 +271,13 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
-// conf is the configuration that is in force.
-func (n *Node) conf() *config.Config { return n.current.Load() }
+// conf is the configuration that is in force; before Start, Config.
+func (n *Node) conf() *config.Config {
+	if c := n.current.Load(); c != nil {
+		return c
+	}
+	return n.Config
+}
 
 // Addresses are the addresses on which a serving Node listens, those with
 // encapsulation first.

@@ -86,7 +86,9 @@ func TestReloadChangedByTheGateway(t *testing.T) {
 	client, gateway := pskPair(t)
 	w, a, b := up(t, client, gateway)
 	before := a.established()[0].SA
-	next := other(gateway, func(c *Connection) { c.Children[0].Local = append(slices.Clone(c.Children[0].Local), selectors("10.77.0.0/16")...) })
+	next := other(gateway, func(c *Connection) {
+		c.Children[0].Local = append(slices.Clone(c.Children[0].Local), selectors("10.77.0.0/16")...)
+	})
 	b.handle(Reload{Connections: []*Connection{next}, Changed: []string{gateway.Name}})
 	w.run(time.Minute)
 	agree(t, a, b, 1)
