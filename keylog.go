@@ -42,7 +42,9 @@ func openKeyLog(dir string) (*keyLog, error) {
 
 func (k *keyLog) close() error { return errors.Join(k.ike.Close(), k.esp.Close()) }
 
-// write adds one SA. An algorithm that Wireshark has no name for is left out.
+// write adds one SA. An algorithm that Wireshark has no name for is left out. An SA with
+// additional key exchanges has several lines, of which Wireshark takes the last: it reads
+// IKE_INTERMEDIATE only with the first one alone.
 func (k *keyLog) write(e ike.KeyLogEntry) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
