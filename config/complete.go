@@ -105,11 +105,13 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 	f.ppks(c, path)
 	pq := f.postQuantum(c.PostQuantum, join(path, "post_quantum"))
 	c.IKE = f.proposals(suite.ProtocolIKE, c.Proposals, suite.DefaultIKE(role, pq), join(path, "proposals"))
+	legacy := f.legacy(c.Legacy, pq, join(path, "legacy"))
 	for _, p := range c.IKE {
 		if pq == suite.PostQuantumRequire && !p.PostQuantum() {
 			f.add(join(path, "proposals"), fmt.Sprintf("%q can do without ML-KEM, and post_quantum is \"require\"", p), "append -ke1_mlkem768 to it")
 		}
 	}
+	c.IKE = union(c.IKE, legacy.IKE())
 	if len(c.Children) == 0 && !f.has(join(path, "child")) {
 		c.Children = map[string]*Child{"net": {}}
 	}
@@ -122,6 +124,7 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 		child.Name = name
 		f.name(p, name)
 		f.child(all, c, child, p, role, pq)
+		child.ESP = union(child.ESP, legacy.ESP())
 	}
 	f.routes(c, path)
 	f.policy(all, c, path)

@@ -99,6 +99,11 @@ type Connection struct {
 	// "require" has no IKE SA without; "off" does not offer it. "require" holds for
 	// Proposals that are written out too.
 	PostQuantum PostQuantum `toml:"post_quantum" default:"prefer"`
+	// Legacy adds what peers need whose defaults are out of date, and warns of it:
+	// "windows-default" is Windows as it is installed (AES-CBC with modp1024, whoever records
+	// the traffic and is a state can read it, and SHA-1 in ESP); "old-cloud" is Azure with its stock
+	// policies (modp1024 and SHA-1). Where it can be, set the peer right instead.
+	Legacy Legacy `toml:"legacy"`
 	// Local is how we prove who we are.
 	Local Auth `toml:"local"`
 	// Peer is how the peer must prove who it is.
@@ -353,6 +358,14 @@ const (
 	PostQuantumPrefer  PostQuantum = "prefer"
 	PostQuantumRequire PostQuantum = "require"
 	PostQuantumOff     PostQuantum = "off"
+)
+
+// Legacy names peers whose defaults are out of date.
+type Legacy string
+
+const (
+	LegacyWindows Legacy = "windows-default"
+	LegacyCloud   Legacy = "old-cloud"
 )
 
 // Selector is a traffic selector as the file has it; the fields are those of

@@ -59,6 +59,8 @@ func TestFaults(t *testing.T) {
 		"child's life":            {child("lifetime = \"1h\""), "connection.branch.child.lan.lifetime", "is over before"},
 		"negative duration":       {conn(`liveness = "-3s"`), "connection.branch.liveness", "expected a duration"},
 		"post-quantum word":       {conn(`post_quantum = "yes"`), "connection.branch.post_quantum", "unknown word"},
+		"legacy word":             {conn(`legacy = "windows"`), "connection.branch.legacy", "unknown word"},
+		"legacy or post-quantum":  {conn("post_quantum = \"require\"\nlegacy = \"old-cloud\""), "connection.branch.legacy", "know no ML-KEM"},
 		"post-quantum or not":     {conn("post_quantum = \"require\"\nproposals = [\"default\", \"aes256-sha256-x25519\"]"), "connection.branch.proposals", "can do without ML-KEM"},
 		"PPK without secret":      {more("[connection.branch.ppk.k1]\n"), "connection.branch.ppk.k1.secret", "is missing"},
 		"PPK demanded":            {conn(`ppk_required = true`), "connection.branch.ppk_required", "no key is configured"},

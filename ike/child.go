@@ -172,7 +172,7 @@ func (s *ikeSA) answerAs(r *childRequest, cfg *ChildConfig, proposals []suite.Pr
 	}
 	choice, err := s.chooseESP(r, proposals)
 	if err != nil {
-		return nil, 0, errChildProposal(err)
+		return nil, 0, errChildProposal(s, err)
 	}
 	p := r.sa.Proposals[choice.Index]
 	return &childAnswer{

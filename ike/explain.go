@@ -216,16 +216,36 @@ func errRefusedProposal(err error) *Error {
 	m.Offered = slices.DeleteFunc(slices.Clone(m.Offered), func(p suite.Proposal) bool { return len(p.Transforms) == 0 })
 	out.Why = "no proposal has an algorithm of every type in common with ours"
 	out.Hint, out.Detail = m.Fix(), m.Table()
-	if onlyMODP1024(m.Offered) {
-		// This is Windows as it is installed.
-		out.Hint = "this looks like Windows with its defaults (modp1024 only). On the Windows machine, in PowerShell: " +
-			"Set-VpnConnectionIPsecConfiguration -ConnectionName NAME -AuthenticationTransformConstants GCMAES256 " +
-			"-CipherTransformConstants GCMAES256 -EncryptionMethod GCMAES256 -IntegrityCheckMethod SHA384 -DHGroup ECP384 -PfsGroup ECP384 -Force"
+	return out
+}
+
+// windowsFix is what makes a Windows client offer what we accept.
+const windowsFix = "On the Windows machine, in PowerShell: " +
+	"Set-VpnConnectionIPsecConfiguration -ConnectionName NAME -AuthenticationTransformConstants GCMAES256 " +
+	"-CipherTransformConstants GCMAES256 -EncryptionMethod GCMAES256 -IntegrityCheckMethod SHA384 -DHGroup ECP384 -PfsGroup ECP384 -Force"
+
+// errRefusedOffer is errRefusedProposal for the first message of a peer, which is perhaps
+// one as it comes out of the box.
+func errRefusedOffer(err error, candidates []*Connection) *Error {
+	out := errRefusedProposal(err)
+	m, ok := errors.AsType[*suite.MismatchError](err)
+	if !ok || !onlyMODP1024(m.Offered) {
+		return out
 	}
+	if slices.ContainsFunc(candidates, func(c *Connection) bool { return c.Lease }) {
+		// This is Windows as it is installed.
+		out.Hint = "this looks like Windows with its defaults (modp1024 only). " + windowsFix +
+			". Only where that cannot be done: legacy = \"windows-default\" in the connection lets it in with weak algorithms"
+		return out
+	}
+	out.Hint = "this looks like Azure with its stock policies (modp1024 only): give the connection there a custom policy " +
+		"(New-AzIpsecPolicy with -DhGroup ECP384 and GCMAES256). Only where that cannot be done: " +
+		"legacy = \"old-cloud\" in the connection lets it in with weak algorithms"
 	return out
 }
 
 func onlyMODP1024(offered []suite.Proposal) bool {
+	offered = slices.DeleteFunc(slices.Clone(offered), func(p suite.Proposal) bool { return len(p.Transforms) == 0 })
 	if len(offered) == 0 {
 		return false
 	}

@@ -1,11 +1,9 @@
 package ike
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
-	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
 
@@ -25,12 +23,13 @@ func errBadChildChoice(o *childOffer, sa *message.SA) *Error {
 }
 
 // errChildProposal is a responder's: no ESP proposal is acceptable.
-func errChildProposal(err error) *Error {
+func errChildProposal(s *ikeSA, err error) *Error {
 	out := errRefusedProposal(err)
 	out.Code = CodeNoChildProposal
 	out.What = "the peer offers no ESP algorithms that we accept"
-	if m, ok := errors.AsType[*suite.MismatchError](err); ok {
-		out.Hint = m.Fix()
+	if s.supports(extWindows) {
+		// Without that Windows offers ESP with SHA-1 only, whatever it offers for IKE.
+		out.Hint = windowsFix + ". Only where that cannot be done: legacy = \"windows-default\" in the connection lets it in with SHA-1"
 	}
 	return out
 }

@@ -73,7 +73,7 @@ func (e *Engine) initRequest(p Path, h message.Header, raw []byte) {
 	}
 	conn, choice, err := o.choose(candidates)
 	if err != nil {
-		e.refuse(p, DropNoProposal, errRefusedProposal(err))
+		e.refuse(p, DropNoProposal, errRefusedOffer(err, candidates))
 		e.answerStateless(&o, notify(message.NoProposalChosen))
 		return
 	}

@@ -100,9 +100,13 @@ func TestNoProposal(t *testing.T) {
 	if !ok || err.Code != CodeNoProposal || !strings.Contains(err.Detail, "modp1024") || !strings.Contains(err.Detail, "x25519") {
 		t.Errorf("gateway's explanation: %+v", refused[0].Err)
 	}
-	// interop.md R16: what helps on Windows.
-	if !strings.Contains(err.Hint, "Set-VpnConnectionIPsecConfiguration") {
+	// interop.md R16: what helps on Windows, or, where nobody gets an address, in Azure.
+	if !strings.Contains(err.Hint, "New-AzIpsecPolicy") || !strings.Contains(err.Hint, `legacy = "old-cloud"`) {
 		t.Errorf("hint %q", err.Hint)
+	}
+	mismatch := &suite.MismatchError{Offered: client.Proposals}
+	if hint := errRefusedOffer(mismatch, []*Connection{{Lease: true}}).Hint; !strings.Contains(hint, "Set-VpnConnectionIPsecConfiguration") || !strings.Contains(hint, `legacy = "windows-default"`) {
+		t.Errorf("hint %q", hint)
 	}
 	if len(b.e.Statuses()) != 0 {
 		t.Error("the gateway kept state")
