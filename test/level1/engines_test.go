@@ -11,15 +11,39 @@ import (
 	"testing/cryptotest"
 )
 
+// seeds is for every day, longSeeds for MARTLET_LONG=1.
 const (
-	seeds     = 1000
-	longSeeds = 20000
+	seeds     = 1500
+	longSeeds = 20_000
 )
+
+// seedRange is the seeds to play, both ends included.
+func seedRange(t testing.TB) (first, last uint64) {
+	number := func(s string) uint64 {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal("MARTLET_SEED is neither a number nor a range such as 1-5000: ", err)
+		}
+		return n
+	}
+	s := os.Getenv("MARTLET_SEED")
+	from, to, isRange := strings.Cut(s, "-")
+	switch {
+	case isRange:
+		return number(from), number(to)
+	case s != "":
+		return number(s), number(s)
+	case os.Getenv("MARTLET_LONG") != "":
+		return 1, longSeeds
+	}
+	return 1, seeds
+}
 
 // play runs one seed. A panic is a fault like others, so that it comes with its diagram.
 func play(t testing.TB, seed uint64) (w *world) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w = newWorld(t, seed, newScenario(rng), rng)
+	w.eavesdrop = seed%8 == 0
 	defer func() {
 		if p := recover(); p != nil {
 			w.fault("panic: %v\n%s", p, debug.Stack())
@@ -32,17 +56,7 @@ func play(t testing.TB, seed uint64) (w *world) {
 // TestSeeds plays two engines over a bad network, and checks the invariants that design
 // demands: in the end both agree, traffic passes, nothing is left.
 func TestSeeds(t *testing.T) {
-	first, last := uint64(1), uint64(seeds)
-	if os.Getenv("MARTLET_LONG") != "" {
-		last = longSeeds
-	}
-	if s := os.Getenv("MARTLET_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal("MARTLET_SEED is no number: ", err)
-		}
-		first, last = n, n
-	}
+	first, last := seedRange(t)
 	if _, err := issue(); err != nil {
 		t.Fatal(err)
 	}

@@ -254,6 +254,9 @@ func (w *world) learn(e ike.KeyLogEntry) {
 
 // published keeps a report in every form in which it could be shown. Many are alike.
 func (w *world) published(what ike.Happening) {
+	if !w.eavesdrop {
+		return
+	}
 	text := fmt.Sprintf("%v %+v %#v", what, what, what)
 	if b, err := json.Marshal(what); err == nil {
 		text += string(b)

@@ -120,7 +120,7 @@ func TestScripts(t *testing.T) {
 				liveness: 20 * time.Second, terminateBy: 2,
 			}
 			w := newWorld(t, uint64(i), sc, rand.New(rand.NewPCG(uint64(i), 1)))
-			w.healed = true
+			w.healed, w.eavesdrop = true, true
 			w.a.host.SetLink(simnet.Link{Latency: 5 * time.Millisecond})
 			w.a.initiate(w.b)
 			w.runFor(time.Second)
