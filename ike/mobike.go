@@ -38,6 +38,11 @@ func (s *ikeSA) furtherAddresses() []netip.Addr {
 	return out
 }
 
+// has tells whether an address is one of this host's, as far as we were told.
+func (e *Engine) has(a netip.Addr) bool {
+	return len(e.addresses) == 0 || slices.Contains(e.addresses, a.Unmap())
+}
+
 // additionalAddresses lists addresses (RFC 4555 §4.2.2).
 func additionalAddresses(addrs []netip.Addr) []message.Payload {
 	var ps []message.Payload
@@ -98,7 +103,7 @@ func (s *ikeSA) tellAddresses() {
 	if !s.mobike() || s.opener || len(s.e.addresses) == 0 {
 		return
 	}
-	if local := s.path.Local.Addr().Unmap(); !slices.Contains(s.e.addresses, local) {
+	if local := s.path.Local.Addr().Unmap(); !s.e.has(local) {
 		i := slices.IndexFunc(s.e.addresses, func(a netip.Addr) bool { return a.Is4() == local.Is4() })
 		if i < 0 {
 			return

@@ -650,3 +650,29 @@ func TestChangeWhileConnecting(t *testing.T) {
 	w.run(time.Second)
 	agree(t, a, b, 1)
 }
+
+// A gateway that has moved asks from where it is now, however long it gets no answer: what
+// came from the old address would tell its peer that it is still there.
+func TestGatewayDoesNotAskFromWhereItIsNoMore(t *testing.T) {
+	w, a, b := roamers(t)
+	w.fate = func(from *host, _ Send) int {
+		if from == a {
+			return 0
+		}
+		return 1
+	}
+	sent := len(b.sent)
+	b.move(otherAddr)
+	w.run(20 * time.Second)
+	if len(b.sent)-sent < checkTries+2 {
+		t.Fatalf("it sent only %d times", len(b.sent)-sent)
+	}
+	for _, s := range b.sent[sent:] {
+		if s.Path.Local.Addr().String() != otherAddr {
+			t.Fatalf("sent from %v", s.Path.Local)
+		}
+	}
+	w.fate = nil
+	w.run(time.Minute)
+	meet(t, a, b, homeAddr, otherAddr)
+}

@@ -121,8 +121,9 @@ func (s *ikeSA) ways() []Path {
 			}
 		}
 		return ways
-	case tries >= checkTries && !s.opener && s.path != s.espPath:
-		// The peer does not answer where it said that it is.
+	case tries >= checkTries && !s.opener && s.path != s.espPath && s.e.has(s.espPath.Local.Addr()):
+		// The peer does not answer where it said that it is. If it is we who moved, the way
+		// before is none.
 		return []Path{s.path, s.espPath}
 	}
 	return []Path{s.path}
