@@ -60,6 +60,12 @@ func (a *attempt) redirected(h ike.Redirected) {
 	}
 }
 
+func (a *attempt) stands(h ike.ChildStands) {
+	if a.about(h.SA) && h.Name == a.child {
+		a.end(nil)
+	}
+}
+
 func (a *attempt) failed(h ike.ChildFailed) {
 	if a.about(h.SA) && (a.child == "" || h.Name == a.child) {
 		a.end(h.Err)

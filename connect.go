@@ -31,7 +31,7 @@ func (n *Node) Connect(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.connect(ctx, conn); err != nil {
+	if err := n.connect(ctx, conn, want{}); err != nil {
 		return err
 	}
 	n.keep(conn)
@@ -39,7 +39,7 @@ func (n *Node) Connect(ctx context.Context, name string) error {
 	return nil
 }
 
-func (n *Node) connect(ctx context.Context, conn *config.Connection) error {
+func (n *Node) connect(ctx context.Context, conn *config.Connection, w want) error {
 	if len(conn.Remote) == 0 {
 		return &Error{
 			Code: ike.CodeNoRemote,
@@ -66,9 +66,9 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection) error {
 	var errs []error
 	for _, remote := range remotes {
 		began := time.Now()
-		err := n.try(ctx, conn, remote, 0)
+		err := n.try(ctx, conn, remote, w, 0)
 		if n.logins.slow(conn.Name, began, err) {
-			err = n.try(ctx, conn, remote, 0)
+			err = n.try(ctx, conn, remote, w, 0)
 		}
 		if err == nil {
 			return nil
@@ -92,7 +92,8 @@ func (n *Node) established(connection string) (found ike.Status, ok bool) {
 }
 
 // OpenChild opens a further child SA of a connection that is up, and waits for it. A
-// child that is up already is a success.
+// child that is up already is a success. Where a part of a child was lost, of which the peer
+// takes only parts in one SA, that is opened again.
 func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 	conn, err := n.connection(connection)
 	if err != nil {
@@ -106,6 +107,10 @@ func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 			Hint: "name one of these",
 		}
 	}
+	return n.openChild(ctx, conn, want{child: child})
+}
+
+func (n *Node) openChild(ctx context.Context, conn *config.Connection, w want) error {
 	done, err := n.turn(ctx, conn.Name)
 	if err != nil {
 		return err
@@ -113,7 +118,7 @@ func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 	defer done()
 	notUp := &Error{
 		Code: ike.CodeNoConnection,
-		What: fmt.Sprintf("connection %q is not up, so that it can have no child %q", conn.Name, child),
+		What: fmt.Sprintf("connection %q is not up, so that it can have no child %q", conn.Name, w.child),
 		Why:  "a further child is negotiated inside of an established IKE SA",
 		Hint: "connect first",
 	}
@@ -121,15 +126,12 @@ func (n *Node) OpenChild(ctx context.Context, connection, child string) error {
 	if !ok {
 		return notUp
 	}
-	if slices.ContainsFunc(st.Children, func(c ike.ChildInfo) bool { return c.Name == child }) {
-		return nil
-	}
-	return n.await(ctx, conn, &attempt{child: child, sa: st.SA, begun: true}, func(*attempt) error {
+	return n.await(ctx, conn, &attempt{child: w.child, sa: st.SA, begun: true}, func(*attempt) error {
 		// From here on the attempt hears when the SA goes; it may have gone before.
 		if now, _ := n.established(conn.Name); now.SA != st.SA {
 			return notUp
 		}
-		n.engines.of(st.SA).post(ike.Acquire{Connection: conn.Name, Child: child})
+		n.engines.of(st.SA).post(ike.Acquire{Connection: conn.Name, Child: w.child, Packet: w.packet})
 		return nil
 	})
 }
@@ -151,7 +153,7 @@ func (n *Node) Reauthenticate(connection string, within time.Duration) {
 }
 
 // try runs one attempt at one address, in the place of an SA if that is not 0.
-func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr, replaces ike.SAID) error {
+func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr, w want, replaces ike.SAID) error {
 	return n.await(ctx, conn, &attempt{}, func(a *attempt) error {
 		initiate, err := n.paths(conn, remote)
 		if err != nil {
@@ -162,7 +164,7 @@ func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Ad
 				Hint: "is the network up, and does it have a route for this family of addresses? is remote the other end?",
 			}
 		}
-		initiate.Replaces = replaces
+		initiate.Child, initiate.Packet, initiate.Replaces = w.child, w.packet, replaces
 		n.engines.of(replaces).initiate(a, initiate)
 		return nil
 	})

@@ -2,12 +2,15 @@ package martlet
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"martlet/config"
 	"martlet/esp"
+	"martlet/ike"
+	"martlet/ike/message"
 )
 
 // demands are the connections and children that the first packet for them opens.
@@ -105,20 +108,43 @@ func (n *Node) wanted(f esp.Flow) {
 				return
 			}
 			d.running = true
-			n.tasks.Go(func() { n.satisfy(d, conn, child) })
+			n.tasks.Go(func() { n.satisfy(d, conn, want{child.Name, packetOf(f)}) })
 			return
 		}
 	}
 }
 
+// want is what a connection is opened for: a child, and the packet that is for it. The zero
+// want is the connection's first child.
+type want struct {
+	child  string
+	packet ike.Packet
+}
+
+// packetOf is a packet as selectors. Of ICMP all types are meant: what answers has another.
+func packetOf(f esp.Flow) ike.Packet {
+	side := func(a netip.Addr, port uint16) message.Selector {
+		s := message.SelectorOf(netip.PrefixFrom(a, a.BitLen()))
+		if f.NoProtocol {
+			return s
+		}
+		s.Protocol = f.Protocol
+		if icmp := f.Protocol == 1 || f.Protocol == 58; !f.NoPorts && !icmp {
+			s.StartPort, s.EndPort = port, port
+		}
+		return s
+	}
+	return ike.Packet{Local: side(f.Src, f.SrcPort), Remote: side(f.Dst, f.DstPort)}
+}
+
 // satisfy opens a child, and its connection if need be.
-func (n *Node) satisfy(d *demand, conn *config.Connection, child *config.Child) {
+func (n *Node) satisfy(d *demand, conn *config.Connection, w want) {
 	var err error
 	if conn.Keep == config.KeepOnDemand && len(conn.Remote) > 0 {
-		err = n.connect(n.ctx, conn)
+		err = n.connect(n.ctx, conn, w)
 	}
 	if _, up := n.established(conn.Name); up && err == nil {
-		err = n.OpenChild(n.ctx, conn.Name, child.Name)
+		err = n.openChild(n.ctx, conn, w)
 	}
 	n.demands.mu.Lock()
 	defer n.demands.mu.Unlock()

@@ -159,6 +159,8 @@ func (n *Node) report(what ike.Happening) {
 		n.logError("child failed", h.Connection, h.Err, zap.Stringer("peer", h.Peer), zap.Stringer("at", h.Path.Remote))
 		n.events.send(Event{Time: now, Kind: EventChildFailed, Connection: h.Connection, Child: h.Name, Peer: h.Peer.String(), Err: h.Err})
 		n.attempt(h.Connection, func(a *attempt) { a.failed(h) })
+	case ike.ChildStands:
+		n.attempt(h.Connection, func(a *attempt) { a.stands(h) })
 	case ike.Rekeyed:
 		st := h.Status
 		n.peers.rekeyed(h.Old, h.New)

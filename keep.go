@@ -229,7 +229,7 @@ func (k *keeper) wait(ctx context.Context, d time.Duration) {
 // bringUp opens what is missing of a connection: the IKE SA, or children of one that
 // stands.
 func (n *Node) bringUp(ctx context.Context, conn *config.Connection) error {
-	if err := n.connect(ctx, conn); err != nil {
+	if err := n.connect(ctx, conn, want{}); err != nil {
 		return err
 	}
 	for _, child := range n.missing(conn) {
@@ -247,13 +247,14 @@ func (n *Node) complete(conn *config.Connection) bool {
 	return ok && len(n.missing(conn)) == 0
 }
 
-// missing are the children of a connection that are to be up and are not.
+// missing are the children of a connection that are to be up and are not, or not all of their
+// SAs.
 func (n *Node) missing(conn *config.Connection) []string {
 	st, _ := n.established(conn.Name)
 	var out []string
 	for name, child := range conn.Children {
 		if (child.Keep == "" || child.Keep == config.KeepUp) &&
-			!slices.ContainsFunc(st.Children, func(c ike.ChildInfo) bool { return c.Name == name }) {
+			(slices.Contains(st.Incomplete, name) || !slices.ContainsFunc(st.Children, func(c ike.ChildInfo) bool { return c.Name == name })) {
 			out = append(out, name)
 		}
 	}

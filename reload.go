@@ -123,7 +123,7 @@ func (n *Node) transfer(conn *config.Connection) {
 		defer done()
 		remotes, err := resolve(n.ctx, conn)
 		for _, remote := range remotes {
-			if err = n.try(n.ctx, conn, remote, st.SA); err == nil {
+			if err = n.try(n.ctx, conn, remote, want{}, st.SA); err == nil {
 				return
 			}
 		}

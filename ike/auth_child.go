@@ -7,10 +7,20 @@ import (
 	"martlet/ike/message"
 )
 
+// purpose is what a connection was opened for, if that is known: a child, and a packet.
+type purpose struct {
+	child  string
+	packet Packet
+}
+
 // firstChild is the child that is opened with the IKE SA.
-func firstChild(c *Connection) *ChildConfig {
+func (s *ikeSA) firstChild() *ChildConfig {
+	c := s.conn
 	if len(c.Children) == 0 {
 		return nil
+	}
+	if wanted := s.configOf(s.purpose.child); wanted != nil {
+		return wanted
 	}
 	if i := slices.IndexFunc(c.Children, func(x *ChildConfig) bool { return !x.OnRequest }); i >= 0 {
 		return c.Children[i]
@@ -26,7 +36,12 @@ func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
 		return
 	}
 	a, err := t.childAnswer(s, ps)
-	if err != nil {
+	switch {
+	case err == nil:
+	case err.Remote && refusesSelectors(err.Notify) && (len(t.offer.tsi) > 1 || len(t.offer.tsr) > 1):
+		t.firstChildAlone(s, err.Notify)
+		return
+	default:
 		t.useless(s, err)
 		return
 	}
@@ -55,7 +70,34 @@ func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
 		t.offer = nil
 		s.install(c, a)
 		s.childUp(c, a, 0)
+		s.setOf(a.cfg).more = a.more
+		s.openMore(a.cfg)
 		s.openRest(a.cfg)
+		s.done()
+	})
+}
+
+// firstChildAlone opens the first child by a request of its own: the peer takes one pair of
+// selectors for an SA, or none of those that came together.
+func (t *authTask) firstChildAlone(s *ikeSA, why message.NotifyType) {
+	next := &createTask{cfg: t.offer.cfg, packet: s.purpose.packet, further: true, first: true}
+	t.releaseOffer(s)
+	next.single(s, why)
+	s.ask(Configure{SA: s.id(), Connection: s.conn.Name, Lease: s.lease}, func(r Reply) {
+		done, ok := r.(Configured)
+		if !ok {
+			done.Err = errWrongReply
+		}
+		switch {
+		case s.state != stateEstablished: // about to be deleted
+		case done.Err != nil:
+			s.childFailed(next.cfg.Name, errHost(done.Err))
+			s.abandon(errHost(done.Err), &message.Delete{Protocol: suite.ProtocolIKE})
+			return
+		default:
+			s.enqueue(next)
+			s.openRest(next.cfg)
+		}
 		s.done()
 	})
 }
@@ -106,8 +148,12 @@ func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up fu
 // openRest opens the other children that belong to the connection from the start.
 func (s *ikeSA) openRest(first *ChildConfig) {
 	for _, cfg := range s.conn.Children {
-		if (first == nil || cfg.Name != first.Name) && !cfg.OnRequest {
-			s.enqueue(&createTask{cfg: cfg})
+		if wanted := cfg.Name == s.purpose.child; (first == nil || cfg.Name != first.Name) && (wanted || !cfg.OnRequest) {
+			t := &createTask{cfg: cfg}
+			if wanted {
+				t.packet = s.purpose.packet
+			}
+			s.enqueue(t)
 		}
 	}
 }

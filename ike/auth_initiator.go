@@ -55,7 +55,7 @@ func (t *authTask) prove(s *ikeSA) {
 	if err == nil {
 		s.local, err = p.identity(s, pki.Identity{})
 	}
-	cfg := firstChild(s.conn)
+	cfg := s.firstChild()
 	if err == nil && cfg == nil {
 		err = errInternal("connection " + s.conn.Name + " has no child")
 	}
@@ -76,7 +76,7 @@ func (t *authTask) prove(s *ikeSA) {
 		t.behind = behind
 		if t.idr == nil {
 			if !s.childless() {
-				t.offer = s.offerChild(cfg, false)
+				t.offer = s.offerChild(cfg, s.wholeOffer(cfg, s.purpose.packet), false)
 			}
 			s.request(message.IKEAuth, t.payloads(s, auth)...)
 			return

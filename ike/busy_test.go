@@ -19,10 +19,13 @@ func withDMZ(t *testing.T) (client, gateway *Connection) {
 // TestPeerDiesWhileBusy: whatever is under way when the peer falls silent.
 func TestPeerDiesWhileBusy(t *testing.T) {
 	for name, act := range map[string]func(a *host){
-		"opening a child": func(a *host) { a.handle(Acquire{"home", "dmz"}) },
+		"opening a child": func(a *host) { a.handle(Acquire{Connection: "home", Child: "dmz"}) },
 		"closing a child": func(a *host) { a.handle(CloseChild{a.onlyChild().ID}) },
-		"both":            func(a *host) { a.handle(CloseChild{a.onlyChild().ID}); a.handle(Acquire{"home", "dmz"}) },
-		"checking":        func(a *host) { a.poke((*ikeSA).check) },
+		"both": func(a *host) {
+			a.handle(CloseChild{a.onlyChild().ID})
+			a.handle(Acquire{Connection: "home", Child: "dmz"})
+		},
+		"checking": func(a *host) { a.poke((*ikeSA).check) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, gateway := withDMZ(t)
@@ -149,7 +152,7 @@ func TestBadAnswersToChild(t *testing.T) {
 			client, gateway := withDMZ(t)
 			w, a, b := up(t, client, gateway)
 			w.fate = func(*host, Send) int { return 0 }
-			a.handle(Acquire{"home", "dmz"})
+			a.handle(Acquire{Connection: "home", Child: "dmz"})
 			s := engineOf(a)
 			chosen := a.onlyChild().Suite
 			chosen.KE = suite.Transform{Type: suite.TypeKE, ID: suite.KEX25519}

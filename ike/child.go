@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -53,11 +54,8 @@ type childAnswer struct {
 
 // offerChild reserves an SPI and makes the offer of a child of ours. Proposals for the
 // child in IKE_AUTH have no key exchange (RFC 7296 §1.2).
-func (s *ikeSA) offerChild(cfg *ChildConfig, withKE bool) *childOffer {
-	o := &childOffer{
-		cfg: cfg, spi: s.e.newESPSPI(), began: s.e.now,
-		tsi: s.localSelectors(cfg), tsr: s.remoteSelectors(cfg),
-	}
+func (s *ikeSA) offerChild(cfg *ChildConfig, of selectorOffer, withKE bool) *childOffer {
+	o := &childOffer{cfg: cfg, spi: s.e.newESPSPI(), began: s.e.now, tsi: of.local, tsr: of.remote}
 	o.proposals = s.followable(cfg.Proposals)
 	if !withKE {
 		o.proposals = withoutKE(cfg.Proposals)
@@ -96,12 +94,11 @@ func (s *ikeSA) acceptAnswer(o *childOffer, ps []message.Payload) (*childAnswer,
 	if len(local) == 0 {
 		return nil, errSelectors(o.tsi, tsi.Selectors, false)
 	}
-	if message.FindNotify(ps, message.AdditionalTSPossible) != nil {
-		s.e.report(Warned{SA: s.id(), Connection: s.conn.Name, Path: s.path, Text: moreSelectors(o, tsr.Selectors)})
-	}
 	return &childAnswer{
 		cfg: o.cfg, suite: got, spiIn: o.spi, spiOut: binary.BigEndian.Uint32(spi),
-		local: local, remote: tsr.Selectors, began: o.began, unpadded: refusesTFC(ps),
+		// Those that others hold are of no use: the packet that wanted the child, say.
+		local: local, remote: narrow(tsr.Selectors, o.tsr), began: o.began, unpadded: refusesTFC(ps),
+		more: message.FindNotify(ps, message.AdditionalTSPossible) != nil,
 	}, nil
 }
 
@@ -134,14 +131,22 @@ func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
 }
 
 // answerChild narrows a peer's request to the first configured child that has
-// something in common with it. It reserves an SPI; num is the number of the proposal
-// that was chosen.
+// something in common with it; one that takes the request's first selectors, which are
+// those of the packet that the peer has, goes before (RFC 7296 §2.9). It reserves an SPI;
+// num is the number of the proposal that was chosen.
 func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed *Error) {
 	var worst *Error
+	first := Packet{Local: r.tsr[0], Remote: r.tsi[0]}
+	var fitting []*ChildConfig
 	for _, cfg := range s.conn.Children {
-		if slices.Contains(s.barred, cfg.Name) {
-			continue
+		if !slices.Contains(s.barred, cfg.Name) {
+			fitting = append(fitting, cfg)
 		}
+	}
+	slices.SortStableFunc(fitting, func(x, y *ChildConfig) int {
+		return cmp.Compare(s.takesFirst(y, first), s.takesFirst(x, first))
+	})
+	for _, cfg := range fitting {
 		a, num, err := s.answerAs(r, cfg, cfg.Proposals, s.localSelectors(cfg), s.remoteSelectors(cfg))
 		switch {
 		case err == nil:
@@ -155,6 +160,14 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 		worst = errSelectorsAsked(r, nil, nil)
 	}
 	return nil, 0, worst
+}
+
+// takesFirst ranks a configured child for a request: 1 if it takes its first selectors.
+func (s *ikeSA) takesFirst(cfg *ChildConfig, first Packet) int {
+	if first.in(s.localSelectors(cfg), s.remoteSelectors(cfg)) {
+		return 1
+	}
+	return 0
 }
 
 // answerRekey does the same for a child in place of another: what that one has is

@@ -115,7 +115,7 @@ func otherIKEGroup(h *host) {
 
 func closeChild(h *host) { h.handle(CloseChild{Child: h.onlyChild().ID}) }
 func terminate(h *host)  { h.handle(Terminate{Reason: "test"}) }
-func acquireAt(h *host)  { h.handle(Acquire{h.e.cfg.Connections[0].Name, "dmz"}) }
+func acquireAt(h *host)  { h.handle(Acquire{Connection: h.e.cfg.Connections[0].Name, Child: "dmz"}) }
 func both(f func(*host)) func(*world, *host, *host) {
 	return func(_ *world, a, b *host) { f(a); f(b) }
 }

@@ -8,12 +8,18 @@ import (
 	"martlet/ike/message"
 )
 
-// acquire opens a child on demand.
+// acquire opens a child on demand. Of the SAs of a connection, the newest whose peer a packet is for gets it.
 func (e *Engine) acquire(ev Acquire) {
 	var found *ikeSA
+	best := false
 	e.all(func(s *ikeSA) {
-		if s.conn != nil && s.conn.Name == ev.Connection && s.state == stateEstablished {
-			found = s
+		if s.conn == nil || s.conn.Name != ev.Connection || s.state != stateEstablished {
+			return
+		}
+		cfg := s.configOf(ev.Child)
+		fits := cfg != nil && !ev.Packet.isZero() && ev.Packet.in(s.localSelectors(cfg), s.remoteSelectors(cfg))
+		if fits || !best {
+			found, best = s, fits
 		}
 	})
 	if found == nil {
@@ -21,16 +27,23 @@ func (e *Engine) acquire(ev Acquire) {
 		return
 	}
 	e.enter("acquire", found)
-	i := slices.IndexFunc(found.conn.Children, func(c *ChildConfig) bool { return c.Name == ev.Child })
-	if i < 0 {
+	cfg := found.configOf(ev.Child)
+	if cfg == nil {
 		e.report(Warned{SA: found.id(), Connection: ev.Connection, Text: "child " + ev.Child + " is wanted, but not configured"})
 		return
 	}
-	cfg := found.conn.Children[i]
-	if found.has(cfg) || found.queued(func(t task) bool { c, ok := t.(*createTask); return ok && c.cfg.Name == cfg.Name }) {
+	if found.queued(func(t task) bool {
+		c, ok := t.(*createTask)
+		return ok && c.cfg.Name == cfg.Name && c.old == nil && c.fixed == nil && c.packet == ev.Packet && !c.further
+	}) {
 		return
 	}
-	found.enqueue(&createTask{cfg: cfg})
+	t := &createTask{cfg: cfg, packet: ev.Packet}
+	if t.needless(found) {
+		e.report(ChildStands{SA: found.id(), Connection: found.conn.Name, Name: cfg.Name})
+		return
+	}
+	found.enqueue(t)
 }
 
 // has tells whether a child of a configuration stands.
@@ -48,6 +61,13 @@ type createTask struct {
 	offer    *childOffer
 	rival    *rival[child] // what the peer put in old's place meanwhile
 	tries    int           // that were told TEMPORARY_FAILURE, for a new child
+
+	packet  Packet         // that wants a new child
+	alone   bool           // it is asked for by itself: the peer takes no more for an SA
+	further bool           // it is not the first of a round (split.go)
+	first   bool           // without it the IKE SA is of no use
+	fixed   *selectorOffer // what the new child must take; nil: what is left over
+	stood   []*child       // of cfg when the request was sent
 }
 
 func (t *createTask) priority() priority {
@@ -61,6 +81,9 @@ func (t *createTask) start(s *ikeSA) {
 	if t.needless(s) {
 		s.done()
 		return
+	}
+	if t.old == nil && t.fixed == nil && !t.further {
+		s.setOf(t.cfg).begin()
 	}
 	// RFC 7296 §2.8: the same algorithms are preferred.
 	proposals := s.followable(t.cfg.Proposals)
@@ -76,7 +99,32 @@ func (t *createTask) needless(s *ikeSA) bool {
 	if t.old != nil {
 		return t.old.sa != s || t.old.deleting || t.old.successor != nil
 	}
-	return s.has(t.cfg)
+	switch {
+	case t.further:
+		return false
+	case t.fixed != nil:
+		return s.holds(t.cfg, t.fixed.local, t.fixed.remote)
+	case t.packet.isZero():
+		set := s.sets[t.cfg.Name]
+		return s.has(t.cfg) && (set == nil || set.want <= len(s.those(t.cfg)))
+	}
+	return s.covered(t.cfg, t.packet)
+}
+
+// holds tells whether one SA of a configured child takes all of some selectors. A side that
+// follows an address is as it is.
+func (s *ikeSA) holds(cfg *ChildConfig, local, remote []message.Selector) bool {
+	return slices.ContainsFunc(s.those(cfg), func(c *child) bool {
+		return (cfg.LocalDynamic || within(local, c.Local)) && (cfg.RemoteDynamic || within(remote, c.Remote))
+	})
+}
+
+// asks is what the request for a new child asks for.
+func (t *createTask) asks(s *ikeSA) (selectorOffer, bool) {
+	if t.fixed != nil {
+		return *t.fixed, true
+	}
+	return s.nextOffer(t)
 }
 
 // send sends the request, unless there is no key pair for it.
@@ -91,7 +139,16 @@ func (t *createTask) send(s *ikeSA, err *Error) {
 		return
 	}
 	if t.offer == nil {
-		t.offer = s.offerChild(t.cfg, true)
+		of := selectorOffer{}
+		if t.old == nil {
+			var left bool
+			if of, left = t.asks(s); !left {
+				t.nothingLeft(s)
+				return
+			}
+		}
+		t.offer = s.offerChild(t.cfg, of, true)
+		t.stood = s.those(t.cfg)
 	}
 	if t.old == nil {
 		s.request(message.CreateChildSA, t.offer.payloads(t.exchange.payloads()...)...)
@@ -115,10 +172,75 @@ func (t *createTask) expired(s *ikeSA) { s.peerDead() }
 // fail gives up, for now where an old child is to be replaced.
 func (t *createTask) fail(s *ikeSA, err *Error) {
 	t.releaseOffer(s)
-	if t.old != nil {
+	switch {
+	case t.old != nil:
 		s.childRekeyFailed(t, err)
-	} else {
+	case t.first && len(s.children) == 0:
 		s.childFailed(t.cfg.Name, err)
+		s.abandon(err, &message.Delete{Protocol: suite.ProtocolIKE})
+		return
+	default:
+		s.childFailed(t.cfg.Name, err)
+		if t.fixed == nil {
+			s.endRound(t.cfg)
+		}
+	}
+	s.done()
+}
+
+// nothingLeft ends a task that finds nothing to ask for.
+func (t *createTask) nothingLeft(s *ikeSA) {
+	if !t.packet.isZero() && !s.covered(t.cfg, t.packet) {
+		t.fail(s, errNothingLeft(t))
+		return
+	}
+	s.endRound(t.cfg)
+	s.done()
+}
+
+// refusesSelectors tells whether an error is about what was asked for (RFC 7296 §2.9).
+func refusesSelectors(n message.NotifyType) bool {
+	return n == message.TSUnacceptable || n == message.SinglePairRequired
+}
+
+// single notes that the peer does not take selectors that come together.
+func (t *createTask) single(s *ikeSA, why message.NotifyType) {
+	set := s.setOf(t.cfg)
+	// RFC 7296 §2.9: the packet's own pair of addresses is what such a peer wants.
+	t.alone = why == message.SinglePairRequired && !t.packet.isZero() && !t.alone
+	set.single = true
+	set.tries++
+}
+
+// refusedSelectors goes on when the peer refuses what was asked for, or gives nothing of it that we
+// do not have: with less of it, or with something else that is left.
+func (t *createTask) refusedSelectors(s *ikeSA, why message.NotifyType, err *Error) {
+	set := s.setOf(t.cfg)
+	asked := selectorOffer{t.offer.tsi, t.offer.tsr}
+	t.releaseOffer(s)
+	switch {
+	case t.fixed != nil || set.tries >= maxRefusal:
+		t.fail(s, err)
+		return
+	case asked.many() || t.alone || why == message.SinglePairRequired && !t.packet.isZero():
+		t.single(s, why)
+	default:
+		set.refused = append(set.refused, region{asked.local[0], asked.remote[0]})
+		set.tries++
+		if !t.packet.isZero() {
+			t.fail(s, err)
+			return
+		}
+	}
+	t.further = true
+	if _, left := s.nextOffer(t); !left {
+		if !s.has(t.cfg) {
+			t.fail(s, err)
+			return
+		}
+		s.endRound(t.cfg)
+	} else {
+		s.enqueue(t) // before done, which may find that nothing is left to do
 	}
 	s.done()
 }
@@ -165,6 +287,9 @@ func (t *createTask) refused(s *ikeSA, n *message.Notify) {
 	case n.Notify == message.ChildSANotFound && t.old != nil:
 		t.lost(s)
 		return
+	case refusesSelectors(n.Notify) && t.old == nil:
+		t.refusedSelectors(s, n.Notify, err)
+		return
 	}
 	t.fail(s, err)
 }
@@ -177,7 +302,7 @@ func (t *createTask) lost(s *ikeSA) {
 		replaced := old.successor != nil
 		s.retire(old, "the peer does not have it any more")
 		if !replaced {
-			s.enqueue(&createTask{cfg: t.cfg})
+			s.enqueue(&createTask{cfg: t.cfg, fixed: &selectorOffer{old.Local, old.Remote}})
 		}
 	}
 	s.done()
@@ -192,6 +317,11 @@ func (t *createTask) finish(s *ikeSA, a *childAnswer, shared []byte) {
 		t.fail(s, errChildDeleted(a))
 		return
 	}
+	if t.givesNothing(s, a) {
+		s.enqueue(&deleteChildTask{spi: t.offer.spi})
+		t.refusedSelectors(s, message.TSUnacceptable, errNothingNew(a))
+		return
+	}
 	c, err := s.keyedChild(a, true, shared, t.exchange.ni, t.exchange.nr, t.exchange.more...)
 	if err != nil {
 		t.fail(s, err)
@@ -204,11 +334,23 @@ func (t *createTask) finish(s *ikeSA, a *childAnswer, shared []byte) {
 		kept.lowest = t.exchange.lowest()
 		s.childUp(c, a, 0)
 		s.settleTwins(kept)
+		if t.fixed == nil {
+			s.setOf(t.cfg).more = a.more
+			s.openMore(t.cfg)
+		}
 	} else {
 		kept.inherit(t.old)
 		s.settle(t, c, kept, a)
 	}
 	s.done()
+}
+
+// givesNothing tells whether a new child takes no more than one that stood before. A peer
+// that holds back what was asked for gives again what it gave before.
+func (t *createTask) givesNothing(s *ikeSA, a *childAnswer) bool {
+	return t.old == nil && slices.ContainsFunc(t.stood, func(c *child) bool {
+		return c.sa == s && !c.deleting && within(a.local, c.Local) && within(a.remote, c.Remote)
+	})
 }
 
 // undo gives up a child that the peer has and we cannot take, and deletes it there.

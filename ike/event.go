@@ -26,10 +26,15 @@ type (
 	// Initiate opens an IKE SA of a connection. IKE_SA_INIT goes to Path; if that is
 	// no encapsulating path, everything from IKE_AUTH on goes to Encap (RFC 7296
 	// §2.23).
+	//
+	// Child names the child that is wanted most, which is opened first, even if it is one
+	// OnRequest; empty is the connection's first. Packet is what wants it.
 	Initiate struct {
 		Connection string
 		Path       Path
 		Encap      Path
+		Child      string
+		Packet     Packet
 		// Replaces is an SA of the same connection that ends when this one has all its
 		// children; 0 is none.
 		Replaces SAID
@@ -75,8 +80,13 @@ type (
 		Hard  bool
 	}
 	// Acquire opens a further child of an established connection by
-	// CREATE_CHILD_SA (RFC 7296 §1.3.1).
-	Acquire struct{ Connection, Child string }
+	// CREATE_CHILD_SA (RFC 7296 §1.3.1), or what is missing of one of which the peer
+	// gave a part. Packet is what wants it; the peer is asked for selectors that hold it.
+	// What came of it is told by ChildUp, ChildFailed, or ChildStands.
+	Acquire struct {
+		Connection, Child string
+		Packet            Packet
+	}
 	// RedirectPeers sends the initiators of standing SAs to another gateway (RFC 5685
 	// §7), those that can be sent: of one SA, of a connection, or (both zero) of all.
 	RedirectPeers struct {

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"martlet/ike/message"
@@ -146,7 +147,34 @@ func errLease(why string) *Error {
 	}
 }
 
-// moreSelectors is what ADDITIONAL_TS_POSSIBLE tells (RFC 7296 §2.9).
-func moreSelectors(o *childOffer, given []message.Selector) string {
-	return fmt.Sprintf("child %s was given %v of %v; the peer says that another child can have more of it", o.cfg.Name, given, o.tsr)
+// refusedText tells what the peer does not take of a child that stands.
+func refusedText(cfg *ChildConfig, refused []region) string {
+	var local, remote []message.Selector
+	for _, x := range refused {
+		if !slices.Contains(local, x.local) {
+			local = append(local, x.local)
+		}
+		if !slices.Contains(remote, x.remote) {
+			remote = append(remote, x.remote)
+		}
+	}
+	return fmt.Sprintf("the peer does not take all of child %s: it refuses %s on our side with %s on its side",
+		cfg.Name, selectorsText(local), selectorsText(remote))
+}
+
+func errNothingLeft(t *createTask) *Error {
+	return &Error{
+		Code: CodeSelectors, What: "the peer takes no more of the traffic of the child " + t.cfg.Name,
+		Why:  fmt.Sprintf("a packet from %v to %v is for that child, and the peer refuses it, or has as many child SAs as we open", t.packet.Local, t.packet.Remote),
+		Hint: "make the selectors of both sides overlap",
+	}
+}
+
+// errNothingNew is about an answer that takes no more than another child SA.
+func errNothingNew(a *childAnswer) *Error {
+	return &Error{
+		Code: CodeSelectors, Remote: true, What: "the peer gives no more of the traffic of the child " + a.cfg.Name,
+		Why:  fmt.Sprintf("it narrows what is missing to %s on our side and %s on its side, which is open already", selectorsText(a.local), selectorsText(a.remote)),
+		Hint: "make the selectors of both sides overlap",
+	}
 }

@@ -148,7 +148,7 @@ func (in *fuzzInput) act(w *world, a, b *host) {
 			}
 		}
 	case 11:
-		h.handle(Acquire{h.e.cfg.Connections[0].Name, h.e.cfg.Connections[0].Children[0].Name})
+		h.handle(Acquire{Connection: h.e.cfg.Connections[0].Name, Child: h.e.cfg.Connections[0].Children[0].Name})
 	case 12: // an old message of the peer, perhaps from elsewhere
 		if n := len(far.sent); n > 0 {
 			p := h.path(far, true)

@@ -20,6 +20,7 @@ func (e *Engine) initiate(ev Initiate) {
 		return
 	}
 	s := e.newInitiator(conn, ev.Path, ev.Encap)
+	s.purpose = purpose{ev.Child, ev.Packet}
 	if old := e.sas[message.SPI(ev.Replaces)].newest(); old != nil && !old.moving {
 		s.replaces, s.afresh, old.moving = old, true, true
 	}

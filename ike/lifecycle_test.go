@@ -89,7 +89,7 @@ func TestDelete(t *testing.T) {
 			a.handle(Terminate{})
 		},
 		"unknown child beside":    func(_ *world, a, _ *host) { a.handle(CloseChild{77}); a.handle(Terminate{}) },
-		"while a child is opened": func(_ *world, a, b *host) { a.handle(Acquire{"home", "net"}); b.handle(Terminate{}) },
+		"while a child is opened": func(_ *world, a, b *host) { a.handle(Acquire{Connection: "home", Child: "net"}); b.handle(Terminate{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, gateway := pskPair(t)
@@ -130,11 +130,11 @@ func TestCloseChildByBoth(t *testing.T) {
 	w.run(time.Second)
 	agree(t, a, b, 0)
 	// It can be opened again, from either side.
-	b.handle(Acquire{"rw", "net"})
+	b.handle(Acquire{Connection: "rw", Child: "net"})
 	w.run(time.Second)
 	agree(t, a, b, 1)
-	a.handle(Acquire{"home", "nothing"})
-	a.handle(Acquire{"nowhere", "net"})
+	a.handle(Acquire{Connection: "home", Child: "nothing"})
+	a.handle(Acquire{Connection: "nowhere", Child: "net"})
 	if n := len(found[Warned](a)); n != 2 {
 		t.Errorf("%d warnings about what is not configured, want 2", n)
 	}
@@ -323,7 +323,7 @@ func TestDeletedBeforeAnswered(t *testing.T) {
 	client.Children = append(client.Children, &ChildConfig{Name: "dmz", OnRequest: true, Proposals: espProposals(t, "aes256gcm16"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.2.0.0/16")})
 	w, a, b := up(t, client, gateway)
 	loseOnce(w, true)
-	a.handle(Acquire{"home", "dmz"})
+	a.handle(Acquire{Connection: "home", Child: "dmz"})
 	w.run(100 * time.Millisecond)
 	for _, c := range b.established()[0].Children[1:] {
 		b.handle(CloseChild{c.ID})
@@ -363,7 +363,7 @@ func TestAcquireCrossesTerminate(t *testing.T) {
 	for _, first := range []string{"question", "answer"} {
 		w, a, b := up(t, client, gateway)
 		b.sent = nil
-		a.handle(Acquire{"home", "dmz"})
+		a.handle(Acquire{Connection: "home", Child: "dmz"})
 		if first == "answer" {
 			w.run(15 * time.Millisecond) // the request is with the gateway, which computes
 		}
@@ -377,7 +377,7 @@ func TestAcquireCrossesTerminate(t *testing.T) {
 	// And the responder's side: its own computation ends after its own Terminate.
 	w, a, b := up(t, client, gateway)
 	b.mute = true
-	a.handle(Acquire{"home", "dmz"})
+	a.handle(Acquire{Connection: "home", Child: "dmz"})
 	w.run(100 * time.Millisecond)
 	b.handle(Terminate{})
 	b.mute = false

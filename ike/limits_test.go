@@ -16,7 +16,7 @@ func TestSPIOfAChildThatNeverCame(t *testing.T) {
 	client.Children = append(client.Children, &ChildConfig{Name: "more", OnRequest: true, Proposals: client.Children[0].Proposals, Local: client.Children[0].Local, Remote: client.Children[0].Remote})
 	w, a, b := up(t, client, gateway)
 	b.mute = true
-	a.handle(Acquire{"home", "more"})
+	a.handle(Acquire{Connection: "home", Child: "more"})
 	w.run(time.Second)
 	b.handle(Terminate{})
 	w.run(5 * time.Minute)

@@ -159,11 +159,20 @@ func (s *ikeSA) takeOver() {
 	}
 	for _, c := range old.children {
 		cfg := s.configOf(c.Name)
-		if cfg == nil || s.has(cfg) || slices.Contains(s.reopened, c.Name) {
+		if cfg == nil || c.deleting || c.successor != nil || slices.Contains(s.reopened, c.ID) {
 			continue
 		}
-		s.reopened = append(s.reopened, c.Name) // it is tried once
-		s.enqueue(&createTask{cfg: cfg})
+		s.reopened = append(s.reopened, c.ID) // it is tried once
+		t := &createTask{cfg: cfg}
+		if s.has(cfg) {
+			// Some of it may be what the packet of the old one was about.
+			part := s.sameAs(c, cfg)
+			if len(part.local) == 0 || len(part.remote) == 0 || s.holds(cfg, part.local, part.remote) {
+				continue
+			}
+			t.fixed = &part
+		}
+		s.enqueue(t)
 		return
 	}
 	if len(s.children) == 0 && len(old.children) > 0 {
@@ -182,6 +191,19 @@ func (s *ikeSA) takeOver() {
 	old.superseded = true
 	old.terminate(reason)
 	s.e.enter("taken over", s)
+}
+
+// sameAs is what an older child has, as far as that is configured now. A side that follows an
+// address is as it is now.
+func (s *ikeSA) sameAs(c *child, cfg *ChildConfig) selectorOffer {
+	o := selectorOffer{s.localSelectors(cfg), s.remoteSelectors(cfg)}
+	if !cfg.LocalDynamic {
+		o.local = narrow(c.Local, o.local)
+	}
+	if !cfg.RemoteDynamic {
+		o.remote = narrow(c.Remote, o.remote)
+	}
+	return o
 }
 
 // configOf is the configuration of a child by name, nil if there is none.

@@ -421,7 +421,7 @@ func TestRekeyOddPeers(t *testing.T) {
 		}, 1},
 		"it has lost the child, and notices first": {func(_ *testing.T, w *world, a, b *host) {
 			lose(b)
-			b.handle(Acquire{"rw", "net"})
+			b.handle(Acquire{Connection: "rw", Child: "net"})
 			w.run(time.Second)
 		}, 2}, // ours stays until it is old or used
 		"it deletes the new child in place of the old one": {func(t *testing.T, w *world, a, b *host) {

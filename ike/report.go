@@ -80,6 +80,12 @@ type (
 		Name       string
 		Err        *Error
 	}
+	// ChildStands answers an Acquire for which there is nothing to do: what it wants is there.
+	ChildStands struct {
+		SA         SAID
+		Connection string
+		Name       string
+	}
 	// Down tells that an IKE SA is gone, whatever its state was. Err is nil if it
 	// was closed in order, by either side.
 	// Replaced says that another SA of the connection has, or still has, its place and children.
@@ -127,6 +133,7 @@ func (RekeyFailed) happening() {}
 func (ChildUp) happening()     {}
 func (ChildDown) happening()   {}
 func (ChildFailed) happening() {}
+func (ChildStands) happening() {}
 func (Down) happening()        {}
 func (Warned) happening()      {}
 func (Redirected) happening()  {}
@@ -148,4 +155,5 @@ type Status struct {
 	Extensions    []string // what the peer supports, by notify name
 	Conditions    []string // what is true now: "nat-here", "nat-there", "encap-forced"
 	Children      []ChildInfo
+	Incomplete    []string // configured children of which an SA is missing that was there
 }

@@ -78,6 +78,7 @@ type lineage struct {
 	authLifetime  time.Duration // after which the peer has to prove itself again; 0 never
 	since         time.Time     // the first one was established
 	stages        []StageDone
+	sets          map[string]*childSet // by name of the configured child
 }
 
 // ikeSA is one IKE SA with its children, in either role.
@@ -87,8 +88,9 @@ type ikeSA struct {
 	prev, next *ikeSA
 	gone       bool
 
-	initiator  bool // of the exchange that made this SA
-	opener     bool // of the connection: rekeying does not change that
+	initiator  bool    // of the exchange that made this SA
+	opener     bool    // of the connection: rekeying does not change that
+	purpose    purpose // of an initiator
 	state      state
 	spii, spir message.SPI
 	conn       *Connection   // of a responder before AUTH: the best guess
@@ -131,7 +133,7 @@ type ikeSA struct {
 	// Redirection (RFC 5685 §3).
 	redirectedFrom message.GatewayID // in either role
 	replaces       *ikeSA            // goes when this one has all its children
-	reopened       []string          // those of them that were tried
+	reopened       []ChildID         // those of them that were tried
 	afresh         bool              // it is for another proof of who is there
 	moving         bool              // another SA is to take the place of this one
 	superseded     bool              // another SA has taken its place

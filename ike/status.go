@@ -28,6 +28,9 @@ func (s *ikeSA) status() Status {
 	if s.ppk.used {
 		st.Conditions = append(st.Conditions, "ppk")
 	}
+	if s.conn != nil {
+		st.Incomplete = s.incomplete()
+	}
 	for _, c := range s.children {
 		st.Children = append(st.Children, c.ChildInfo)
 	}
