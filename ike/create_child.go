@@ -64,7 +64,7 @@ type createTask struct {
 
 	packet  Packet         // that wants a new child
 	alone   bool           // it is asked for by itself: the peer takes no more for an SA
-	further bool           // it is not the first of a round (split.go)
+	further bool           // a round has begun (split.go)
 	first   bool           // without it the IKE SA is of no use
 	fixed   *selectorOffer // what the new child must take; nil: what is left over
 	stood   []*child       // of cfg when the request was sent
@@ -84,6 +84,7 @@ func (t *createTask) start(s *ikeSA) {
 	}
 	if t.old == nil && t.fixed == nil && !t.further {
 		s.setOf(t.cfg).begin()
+		t.further = true
 	}
 	// RFC 7296 §2.8: the same algorithms are preferred.
 	proposals := s.followable(t.cfg.Proposals)

@@ -326,7 +326,7 @@ func (n *node) report(what ike.Happening) {
 		n.w.note(n.name, "warning: %s", r.Text)
 	case ike.Refused:
 		n.w.note(n.name, "refused %v %v", r.Reason, r.Err)
-	case ike.StageDone, ike.ChildUp, ike.ChildDown:
+	case ike.StageDone, ike.ChildUp, ike.ChildDown, ike.ChildStands:
 	default:
 		n.w.fault("%s: reports %T", n.name, r)
 	}
