@@ -54,7 +54,7 @@ func newEngines(n *Node) *engines {
 	e.work = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	connections := connectionsOf(n.conf(), n.Serve)
 	for i := range 1 << e.bits {
-		cfg := &ike.Config{Connections: connections, Shard: uint8(i), ShardBits: e.bits, CrashSecret: n.secrets.crash, TicketKey: n.secrets.tickets, HalfOpen: halfOpenOf(n.conf())}
+		cfg := &ike.Config{Connections: connections, Shard: uint8(i), ShardBits: e.bits, CrashSecret: n.secrets.crash, TicketKey: n.secrets.tickets, HalfOpen: halfOpenOf(n.conf()).Share(1 << e.bits)}
 		if n.keylog != nil {
 			cfg.KeyLog = n.keylog.write
 		}

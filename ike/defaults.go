@@ -39,6 +39,19 @@ func (r Retransmit) factor() float64 { return cmp.Or(max(r.Factor, 0), 1.5) }
 
 func (r Retransmit) tries() int { return cmp.Or(max(r.Tries, 0), 10) }
 
+// Share is the part of one of n engines: sources are spread evenly over them, and each has its
+// own all the time.
+func (h HalfOpen) Share(n int) HalfOpen {
+	part := func(total int) int {
+		if total < 0 {
+			return total
+		}
+		return max(1, total/n)
+	}
+	h.Total, h.CookieTotal, h.PuzzleTotal = part(h.total()), part(h.cookieTotal()), part(h.puzzleTotal())
+	return h
+}
+
 func (h HalfOpen) total() int          { return cmp.Or(h.Total, 10000) }
 func (h HalfOpen) cookieTotal() int    { return cmp.Or(h.CookieTotal, 100) }
 func (h HalfOpen) cookiePrefix() int   { return cmp.Or(h.CookiePrefix, 3) }

@@ -205,3 +205,13 @@ func TestPuzzleAtTheDoor(t *testing.T) {
 		t.Errorf("%d solutions remembered", len(g.spent))
 	}
 }
+
+func TestShareOfTheLimits(t *testing.T) {
+	whole, none := HalfOpen{}.Share(1), HalfOpen{CookieTotal: -1}.Share(4)
+	if whole.Total != 10000 || whole.CookieTotal != 100 || none.cookieTotal() != -1 {
+		t.Errorf("%+v, %+v", whole, none)
+	}
+	if part := (HalfOpen{Total: 1000, Prefix: 7}).Share(4); part.Total != 250 || part.CookieTotal != 25 || part.prefix() != 7 {
+		t.Errorf("a quarter is %+v", part)
+	}
+}
