@@ -28,6 +28,7 @@ type proofs struct {
 	swanLocal, swanRemote string // what stands in strongSwan's
 	swanSecrets           string
 	swanFiles             map[string][]byte // in its folder
+	martletID, swanID     string            // where they are not those of the certificates
 	handler               http.Handler      // serves at web, in both namespaces; nil: nobody does
 }
 
@@ -99,6 +100,12 @@ type bureau struct {
 
 func newBureau(t *testing.T, kind pki.KeyKind) *bureau {
 	t.Helper()
+	return newBureauFor(t, kind, 24*time.Hour)
+}
+
+// newBureauFor has everything valid for so long.
+func newBureauFor(t *testing.T, kind pki.KeyKind, validity time.Duration) *bureau {
+	t.Helper()
 	b := &bureau{t: t, dir: t.TempDir()}
 	must := func(err error) {
 		t.Helper()
@@ -108,18 +115,18 @@ func newBureau(t *testing.T, kind pki.KeyKind) *bureau {
 	}
 	now := time.Now()
 	var err error
-	b.root, err = pki.NewAuthority("Root", now, 24*time.Hour, pki.ECDSAP256)
+	b.root, err = pki.NewAuthority("Root", now, validity, pki.ECDSAP256)
 	must(err)
 	b.root.CRL = []string{"http://" + web + "/root.crl"}
 	for name, ca := range map[string]**pki.Authority{"research": &b.research, "sales": &b.sales} {
-		*ca, err = b.root.Intermediate(name, now, 0, pki.ECDSAP256, pki.Limits{DNSNames: []string{"test"}})
+		*ca, err = b.root.Intermediate(name, now, validity, pki.ECDSAP256, pki.Limits{DNSNames: []string{"test"}})
 		must(err)
 		(*ca).CRL = []string{"http://" + web + "/" + name + ".crl"}
 		(*ca).OCSP = []string{"http://" + web + "/" + name}
 	}
-	b.martlet, err = b.research.Issue(pki.Request{DNSNames: []string{martletID}, Now: now, Key: kind})
+	b.martlet, err = b.research.Issue(pki.Request{DNSNames: []string{martletID}, Now: now, Validity: validity, Key: kind})
 	must(err)
-	b.swan, err = b.sales.Issue(pki.Request{DNSNames: []string{swanID}, Now: now, Key: kind})
+	b.swan, err = b.sales.Issue(pki.Request{DNSNames: []string{swanID}, Now: now, Validity: validity, Key: kind})
 	must(err)
 	return b
 }

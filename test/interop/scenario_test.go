@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ type scenario struct {
 	before func(t *testing.T, p *pair) // the attempt that counts
 	six    bool                        // IPv6 outside
 	nat    bool                        // both behind a NAT
+	known  bool                        // each knows where the other is, and may begin
 	auth   string                      // "psk", or a kind of key
 	proofs func(t *testing.T) *proofs  // instead of auth
 	secret string                      // strongSwan's, where it is not Martlet's
@@ -27,6 +29,7 @@ type scenario struct {
 	localA, remoteA                []string // Martlet's selectors
 	localB, remoteB                []string // strongSwan's
 	moreA, moreB                   string   // lines of the connection
+	childA, childB                 string   // lines of the child
 	poolA, poolB                   string   // whole sections of the side that responds
 	alsoA, alsoB                   string   // whole sections
 	initiatorMoreA, initiatorMoreB string   // lines of the connection of the side that initiates
@@ -76,7 +79,7 @@ func (p *pair) toml() string {
 	sc := p.scenario
 	var b strings.Builder
 	b.WriteString("[connection.site]\n")
-	if p.initiate {
+	if p.initiate || sc.known {
 		fmt.Fprintf(&b, "remote = [%q]\n", p.net.addrB)
 	}
 	if sc.ike != "" {
@@ -98,14 +101,14 @@ func (p *pair) toml() string {
 		fmt.Fprintf(&b, "proposals = [%q]\n", sc.esp)
 	}
 	fmt.Fprintf(&b, "local = %s\nremote = %s\n", quoted(orElse(sc.localA, []string{netA4})), quoted(orElse(sc.remoteA, []string{netB4})))
-	return b.String() + lines(!p.initiate, sc.poolA) + sc.alsoA
+	return b.String() + sc.childA + lines(!p.initiate, sc.poolA) + sc.alsoA
 }
 
 // swanctl is strongSwan's connection.
 func (p *pair) swanctl() string {
 	sc := p.scenario
 	remote := "%any"
-	if !p.initiate {
+	if !p.initiate || sc.known {
 		remote = p.net.addrA
 	}
 	ike, own := sc.swanIKE, sc.secret
@@ -143,17 +146,19 @@ connections { c { version = 2
 	remote { %s }
 	children { net { local_ts = %s
 		remote_ts = %s
-		esp_proposals = %s } } } }
+		esp_proposals = %s
+		%s } } } }
 secrets { %s }
 %s
 `, remote, ike, sc.moreB+lines(!p.initiate, sc.initiatorMoreB)+lines(p.initiate, sc.responderMoreB),
 		local, demand,
 		strings.Join(orElse(sc.localB, []string{netB4}), ","), strings.Join(orElse(sc.remoteB, []string{netA4}), ","),
-		esp, secrets, lines(p.initiate, sc.poolB)+sc.alsoB)
+		esp, sc.childB, secrets, lines(p.initiate, sc.poolB)+sc.alsoB)
 }
 
-// play makes the tunnel and checks everything.
-func (sc scenario) play(t *testing.T, initiate bool) {
+// prepare makes the hosts, with strongSwan running, and looks for leaks from now on.
+func (sc scenario) prepare(t *testing.T, initiate bool) (*pair, *wiretap) {
+	t.Helper()
 	p := &pair{scenario: sc, initiate: initiate}
 	if sc.nat {
 		p.net = behindNATs(t)
@@ -176,6 +181,12 @@ func (sc scenario) play(t *testing.T, initiate bool) {
 		}
 	}
 	p.s = startSwan(p.net.b, sc.swan, kind, p.swanctl())
+	return p, leaks
+}
+
+// play makes the tunnel and checks everything.
+func (sc scenario) play(t *testing.T, initiate bool) {
+	p, leaks := sc.prepare(t, initiate)
 	if sc.before != nil {
 		sc.before(t, p)
 	}
@@ -225,8 +236,12 @@ func (p *pair) suite(t *testing.T) {
 	if sa.Initiator != p.initiate {
 		t.Errorf("initiator: %v, want %v", sa.Initiator, p.initiate)
 	}
-	if sa.RemoteID != swanID || sa.LocalID != martletID {
-		t.Errorf("identities are %q and %q", sa.LocalID, sa.RemoteID)
+	own, peer := martletID, swanID
+	if p.proof != nil {
+		own, peer = cmp.Or(p.proof.martletID, own), cmp.Or(p.proof.swanID, peer)
+	}
+	if sa.LocalID != own || sa.RemoteID != peer {
+		t.Errorf("identities are %q and %q, want %q and %q", sa.LocalID, sa.RemoteID, own, peer)
 	}
 }
 
