@@ -52,10 +52,11 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection, w want) err
 	if err != nil {
 		return err
 	}
-	defer done()
-	if st, ok := n.established(conn.Name); ok && (len(st.Children) > 0 || opensBare(conn)) {
-		return nil
+	if st, ok := n.established(conn.Name); ok {
+		done()
+		return n.fill(ctx, conn, st)
 	}
+	defer done()
 	start := time.Now()
 	remotes, err := resolve(ctx, conn)
 	if err != nil {
@@ -79,6 +80,20 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection, w want) err
 		}
 	}
 	return errs[len(errs)-1]
+}
+
+// fill gives an SA that stands a child, if it has lost its own and needs one. Where that cannot
+// be had the SA is of no use, and the next try begins with another one.
+func (n *Node) fill(ctx context.Context, conn *config.Connection, st ike.Status) error {
+	if len(st.Children) > 0 || opensBare(conn) || len(conn.Children) == 0 {
+		return nil
+	}
+	child := append(n.missing(conn), slices.Sorted(maps.Keys(conn.Children))...)[0]
+	err := n.OpenChild(ctx, conn.Name, child)
+	if err != nil && ctx.Err() == nil {
+		n.engines.of(st.SA).post(ike.Terminate{SA: st.SA, Reason: "it has no child, and none can be opened"})
+	}
+	return err
 }
 
 // established is the newest SA of a connection that is up.

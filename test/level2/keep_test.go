@@ -276,3 +276,24 @@ func TestKeepIsChecked(t *testing.T) {
 		t.Errorf("a connection without remote: %v", err)
 	}
 }
+
+// TestKeptChildComesBackOnItsSA: a peer that ends a child has not ended the connection.
+func TestKeptChildComesBackOnItsSA(t *testing.T) {
+	inBubble(t, 65, func(w *world) {
+		g, c := gatewayConfig(), keptConfig()
+		ends := g.Connections["clients"].Children["net"]
+		ends.Rekey, ends.Lifetime = config.Never, config.Duration(2*time.Minute)
+		gateway, client := w.gateway(g), w.client(c)
+		client.connect()
+		spi, child := client.sa().SPIi, client.sa().Children[0].SPIIn
+		pass(2*time.Minute + 10*time.Second)
+		talk(gateway, client)
+		if got := client.sa(); got.SPIi != spi || len(got.Children) != 1 || got.Children[0].SPIIn == child {
+			w.Errorf("the child was %s of %s, and is now %+v", child, spi, got)
+		}
+		if n := len(gateway.Status().SAs); n != 1 {
+			w.Errorf("the gateway has %d SAs", n)
+		}
+		closesCleanly(gateway, client)
+	})
+}
