@@ -26,11 +26,12 @@ const (
 type roads struct {
 	warrior, router, gateway *namespace
 	links                    int
+	id                       string // of the warrior
 }
 
 func newRoads(t *testing.T) *roads {
 	t.Helper()
-	r := &roads{warrior: newNamespace(t, "w"), router: newNamespace(t, "r"), gateway: newNamespace(t, "g")}
+	r := &roads{warrior: newNamespace(t, "w"), router: newNamespace(t, "r"), gateway: newNamespace(t, "g"), id: martletID}
 	join(r.gateway, "eth0 "+officeAddr+"/24", r.router, "office "+routerAddr+"/24")
 	r.gateway.ip("route add default via " + routerAddr)
 	r.gateway.ip("addr add " + inB4 + "/32 dev lo")
@@ -124,7 +125,7 @@ auth = "psk"
 id = %q
 [connection.office.child.net]
 remote = [%q]
-`, officeAddr, more, martletID, secret, swanID, netB4))
+`, officeAddr, more, r.id, secret, swanID, netB4))
 }
 
 // gatewayNode is Martlet as the gateway.
@@ -149,7 +150,7 @@ local = [%q]
 // swanWarrior is strongSwan as the road warrior, up.
 func (r *roads) swanWarrior(t *testing.T, more string) *swan {
 	t.Helper()
-	s := startSwan(r.warrior, swanSettings{}, "", fmt.Sprintf(`
+	s := startSwan(r.warrior, swanSettings{lines: "make_before_break = yes"}, "", fmt.Sprintf(`
 connections { c { version = 2
 	remote_addrs = %s
 	proposals = aes256gcm16-prfsha256-x25519
@@ -162,7 +163,7 @@ connections { c { version = 2
 	children { net { remote_ts = %s
 		esp_proposals = aes256gcm16,aes256gcm16-x25519 } } } }
 secrets { ike-1 { secret = "%s" } }
-`, officeAddr, more, martletID, swanID, netB4, secret))
+`, officeAddr, more, r.id, swanID, netB4, secret))
 	if out, err := s.initiate("net"); err != nil {
 		t.Fatalf("swanctl --initiate: %v\n%s", err, out)
 	}
@@ -241,12 +242,12 @@ connections { c { version = 2
 	local { auth = psk
 		id = %s }
 	remote { auth = psk
-		id = %s }
+		id = *.test }
 	children { net { local_ts = %s
 		esp_proposals = aes256gcm16,aes256gcm16-x25519 } } } }
 pools { four { addrs = 10.97.0.0/24 } }
 secrets { ike-1 { secret = "%s" } }
-`, more, swanID, martletID, netB4, secret))
+`, more, swanID, netB4, secret))
 }
 
 // TestRoamingToStrongSwan: the same with strongSwan as gateway. Its ESP in user space cannot move
@@ -270,10 +271,19 @@ func TestRoamingToStrongSwan(t *testing.T) {
 // peerAddress is the virtual address of the gateway's only peer.
 func (m *node) peerAddress(t *testing.T) string {
 	t.Helper()
-	addr, _, _ := strings.Cut(m.awaitUp(1).SAs[0].Children[0].Remote[0], "/")
-	if !strings.HasPrefix(addr, "10.97.0.") {
-		t.Fatalf("the peer's selectors are %v", m.status().SAs[0].Children[0].Remote)
-	}
+	var addr string
+	until(t, "a peer has a virtual address", func() bool {
+		s := m.status()
+		if s == nil {
+			return false
+		}
+		for _, sa := range s.SAs {
+			for _, c := range sa.Children {
+				addr, _, _ = strings.Cut(c.Remote[0], "/")
+			}
+		}
+		return strings.HasPrefix(addr, "10.97.0.")
+	})
 	return addr
 }
 
