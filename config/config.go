@@ -272,7 +272,8 @@ type Auth struct {
 
 // User is an account of ours.
 type User struct {
-	// Name is the key of the table.
+	// Name is the key of the table: what the person types, with the domain before it
+	// ("CORP\\carol") where the device sends one and strip_domain does not take it away.
 	Name string `toml:"-"`
 	// Password stands in place, or in "file:PATH" or "env:NAME"; "0s" and "0x" before the
 	// value mean base64 and hex. A user who comes with a certificate needs none; its name

@@ -249,7 +249,12 @@ func (f *faults) users(c *Config) {
 			continue
 		}
 		u.Name = name
-		f.name(path, name)
+		if domain, user, ok := strings.Cut(name, `\`); ok {
+			f.name(path, domain)
+			f.name(path, user)
+		} else {
+			f.name(path, name)
+		}
 		if key := join(path, "password"); len(u.Password.Value) == 0 && len(u.Groups) == 0 && len(u.Address) == 0 && !f.has(key) {
 			f.add(key, "is missing", `password = "file:PATH"`)
 		}

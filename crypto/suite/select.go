@@ -31,14 +31,32 @@ func Select(offered, accept []Proposal, preferOffered bool) (Choice, error) {
 		}
 	} else {
 		for _, ours := range accept {
+			var best Choice
+			var rank []int
 			for i, theirs := range offered {
-				if s, ok := intersect(theirs, ours, theirs); ok {
-					return Choice{i, s}, nil
+				s, ok := intersect(theirs, ours, theirs)
+				if !ok {
+					continue
 				}
+				if r := ours.rank(s); rank == nil || slices.Compare(r, rank) < 0 {
+					best, rank = Choice{i, s}, r
+				}
+			}
+			if rank != nil {
+				return best, nil
 			}
 		}
 	}
 	return Choice{}, &MismatchError{Offered: offered, Accepted: accept}
+}
+
+// rank is the places of a suite's algorithms in p, which has them all; less is better.
+func (p Proposal) rank(s Suite) []int {
+	var out []int
+	for _, x := range append([]Transform{s.Encr, s.Integ, s.PRF, s.KE, s.ESN}, s.AddKE[:]...) {
+		out = append(out, slices.Index(p.Transforms, x))
+	}
+	return out
 }
 
 // intersect returns the best suite that both proposals allow, in the order of

@@ -411,3 +411,26 @@ func checkFix(t *testing.T, e *MismatchError, proto Protocol) {
 		t.Errorf("hint %q does not help: %v", e.Fix(), err)
 	}
 }
+
+// A peer that offers each combination by itself, the weakest first, gets the one that we
+// like most.
+func TestSelectAmongSingles(t *testing.T) {
+	parse := func(texts ...string) []Proposal {
+		all, err := ParseProposals(ProtocolIKE, texts, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	offered := parse("aes128-sha1-modp2048", "aes128-sha256-modp2048", "aes256-sha1-modp2048", "aes256-sha256-modp2048", "aes256-sha256-ecp256")
+	got, err := Select(offered, parse("aes256-aes128-sha256-sha1-ecp256-modp2048"), false)
+	if err != nil || got.Index != 4 {
+		t.Errorf("chose %d: %v", got.Index, err)
+	}
+	if got, err = Select(offered[:4], parse("aes256-aes128-sha1-sha256-modp2048"), false); err != nil || got.Index != 2 {
+		t.Errorf("chose %d: %v", got.Index, err)
+	}
+	if got, err = Select(offered, parse("aes128-sha256-modp2048", "aes256-sha256-ecp256"), false); err != nil || got.Index != 1 {
+		t.Errorf("the first accepted proposal is not the most liked: %d: %v", got.Index, err)
+	}
+}
