@@ -123,11 +123,12 @@ func (p *peer) openChild(ps []message.Payload, ni, nr []byte, old *child) []mess
 			return notify(message.NoProposalChosen)
 		}
 	}
-	c := p.newChild(got, got.SPI, theirs, false, own, other, ni, nr, shared, nil)
-	if old != nil {
-		old.replaced = true
-	}
-	p.adopt(c)
+	answer = append(answer, p.later(got, later, func(more [][]byte) {
+		if old != nil {
+			old.replaced = true
+		}
+		p.adopt(p.newChild(got, got.SPI, theirs, false, own, other, ni, nr, shared, more))
+	})...)
 	return append(append([]message.Payload{&message.SA{Proposals: []message.Proposal{got}}}, answer...),
 		&message.TS{Selectors: other}, &message.TS{Responder: true, Selectors: own})
 }

@@ -83,6 +83,7 @@ type peer struct {
 	domain []string
 	server *x509.Certificate
 
+	waits  *pending
 	heard  time.Time
 	inner  [][]byte // packets that came out of the tunnel
 	sealed int      // of which packet is the last
@@ -349,6 +350,8 @@ func (p *peer) serve(s *sa, m *inbound) {
 		answer, after = p.informed(s, m.ps)
 	case message.CreateChildSA:
 		answer = p.created(s, m.ps)
+	case message.IKEFollowupKE:
+		answer = p.followedUp(m.ps)
 	case message.IKEAuth:
 		answer = p.authAnswer(s, m.ps)
 	default:

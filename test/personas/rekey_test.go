@@ -258,7 +258,58 @@ func (p *peer) rekeyedByGateway(s *sa, asked *message.SA, ps []message.Payload) 
 	}
 	n := &sa{spii: message.SPI(binary.BigEndian.Uint64(got.SPI)), spir: newSPI(), ni: nonce.Data, nr: random(p.nonce), num: got.Num, since: time.Now(), fragmented: s.fragmented}
 	got.SPI = binary.BigEndian.AppendUint64(nil, uint64(n.spir))
-	p.key(n, got, func(suite.PRF) suite.Secret { return ike.RekeyedSKEYSEED(s.prf, s.keys.D, n.ni, n.nr, shared) })
-	p.sa, p.old = n, append(p.old, s)
-	return []message.Payload{&message.SA{Proposals: []message.Proposal{got}}, &message.Nonce{Data: n.nr}, &message.KE{Method: ke.Method, Data: public}}
+	link := p.later(got, true, func(more [][]byte) {
+		p.key(n, got, func(suite.PRF) suite.Secret {
+			return ike.RekeyedSKEYSEED(s.prf, s.keys.D, n.ni, n.nr, shared, more...)
+		})
+		p.sa, p.old = n, append(p.old, s)
+	})
+	return append([]message.Payload{&message.SA{Proposals: []message.Proposal{got}}, &message.Nonce{Data: n.nr}, &message.KE{Method: ke.Method, Data: public}}, link...)
+}
+
+// pending is what waits for additional key exchanges that the gateway is to make.
+type pending struct {
+	todo []uint16
+	more [][]byte
+	link []byte
+	then func(more [][]byte)
+}
+
+// later does at once what needs no additional key exchange, or asks for the next one; may is
+// whether there can be any in this exchange.
+func (p *peer) later(got message.Proposal, may bool, then func(more [][]byte)) []message.Payload {
+	p.w.Helper()
+	with, err := got.Suite()
+	if err != nil {
+		p.w.Fatal(err)
+	}
+	if todo := with.AddKEs(); may && len(todo) > 0 {
+		p.waits = &pending{todo: todo, link: random(8), then: then}
+		return notify(message.AdditionalKeyExchange, p.waits.link...)
+	}
+	then(nil)
+	return nil
+}
+
+// followedUp answers IKE_FOLLOWUP_KE.
+func (p *peer) followedUp(ps []message.Payload) []message.Payload {
+	p.w.Helper()
+	ke, ok := message.Find[*message.KE](ps)
+	link := message.FindNotify(ps, message.AdditionalKeyExchange)
+	if x := p.waits; x == nil || !ok || link == nil || string(link.Data) != string(x.link) || ke.Method != x.todo[0] {
+		p.fails("IKE_FOLLOWUP_KE that nothing waits for")
+	}
+	public, shared, err := kex.Respond(ke.Method, ke.Data)
+	if err != nil {
+		p.w.Fatal(err)
+	}
+	x := p.waits
+	x.more, x.todo = append(x.more, shared), x.todo[1:]
+	answer := []message.Payload{&message.KE{Method: ke.Method, Data: public}}
+	if len(x.todo) > 0 {
+		return append(answer, notify(message.AdditionalKeyExchange, x.link...)...)
+	}
+	p.waits = nil
+	x.then(x.more)
+	return answer
 }
