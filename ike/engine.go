@@ -260,9 +260,11 @@ func (e *Engine) connection(name string) *Connection {
 	return nil
 }
 
-// all calls f for every SA in order of creation; f may remove the one it got.
+// all calls f for every SA that there is, in order of creation; f may remove the one it got,
+// and is not called for those that it makes.
 func (e *Engine) all(f func(*ikeSA)) {
-	for s := e.first; s != nil; {
+	last := e.serial
+	for s := e.first; s != nil && s.serial <= last; {
 		next := s.next
 		f(s)
 		s = next

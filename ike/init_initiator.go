@@ -44,9 +44,11 @@ func (e *Engine) newInitiator(conn *Connection, path, encap Path) *ikeSA {
 
 // connect sends the first message.
 func (s *ikeSA) connect() {
-	if t := s.ticketFor(); t != nil && !s.afresh {
-		s.enqueue(&resumeTask{ticket: t})
-		return
+	if !s.afresh {
+		if t := s.ticketFor(); t != nil {
+			s.enqueue(&resumeTask{ticket: t})
+			return
+		}
 	}
 	s.enqueue(&initTask{groups: usableKEs(s.conn.Proposals)})
 }

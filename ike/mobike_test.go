@@ -676,3 +676,22 @@ func TestGatewayDoesNotAskFromWhereItIsNoMore(t *testing.T) {
 	w.run(time.Minute)
 	meet(t, a, b, homeAddr, otherAddr)
 }
+
+// TestChangeDuringRekey: the question for the ways there are is still open when another SA takes
+// the place of the one that asked.
+func TestChangeDuringRekey(t *testing.T) {
+	w, a, b := roamers(t)
+	b.handle(Rekey{SA: b.established()[0].SA})
+	w.run(9 * time.Millisecond)
+	a.mute = true
+	a.more, a.addr = []netip.Addr{a.addr}, netip.MustParseAddr(awayAddr)
+	a.handle(Moved{Addresses: a.addresses()})
+	w.run(50 * time.Millisecond)
+	a.mute = false
+	w.run(time.Second)
+	for _, q := range a.withheld {
+		a.handle(Answer{ID: q.ID, Value: a.reply(q.Question)})
+	}
+	w.run(time.Minute)
+	meet(t, a, b, awayAddr, gatewayAddr)
+}

@@ -19,6 +19,7 @@ type mobility struct {
 	probing bool         // a mover's: path may be dead; the first way that answers is taken
 	offline bool         // a mover's: there is no way to the peer
 	seeks   int          // questions for ways; only the answer to the last one counts
+	seeking bool         // that one is still to come
 	seenAs  []byte       // the hash of the address at which the peer last saw us
 
 	refuted Path // where the peer said it was and did not answer; zero: nowhere

@@ -179,7 +179,8 @@ func (s *ikeSA) takeOver() {
 		s.terminate("none of the children could be opened again")
 		return
 	}
-	s.replaces = nil
+	// It may have been on its way into the place of a third one.
+	s.replaces, old.replaces = old.replaces, nil
 	for _, c := range s.children {
 		s.e.do(Switch{Child: c.ID})
 	}
@@ -191,6 +192,9 @@ func (s *ikeSA) takeOver() {
 	old.superseded = true
 	old.terminate(reason)
 	s.e.enter("taken over", s)
+	if s.replaces != nil {
+		s.takeOver()
+	}
 }
 
 // sameAs is what an older child has, as far as that is configured now. A side that follows an

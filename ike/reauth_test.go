@@ -154,6 +154,64 @@ func TestReauthBesideRekey(t *testing.T) {
 	}
 }
 
+// The SA that takes the place is rekeyed itself before it has all children, by either side.
+func TestReauthRekeyedOnTheWay(t *testing.T) {
+	for moment := range 40 {
+		for _, atClient := range []bool{true, false} {
+			w, a, b := reauthPair(t)
+			a.handle(Reauth{})
+			w.run(time.Duration(moment) * 5 * time.Millisecond)
+			h := b
+			if atClient {
+				h = a
+			}
+			for _, s := range h.established() {
+				h.handle(Rekey{SA: s.SA})
+			}
+			w.run(time.Minute)
+			agree(t, a, b, 2)
+			a.handle(Reauth{})
+			w.run(time.Minute)
+			agree(t, a, b, 2)
+		}
+	}
+}
+
+// The SA that is being replaced is rekeyed, and then another proof is wanted once more.
+func TestReauthTwiceAcrossRekey(t *testing.T) {
+	w, a, b := reauthPair(t)
+	w.fate = func(_ *host, s Send) int {
+		if h, err := message.ParseHeader(s.Data); err == nil && h.Exchange == message.IKESAInit {
+			return 0
+		}
+		return 1
+	}
+	a.handle(Reauth{})
+	b.handle(Rekey{SA: b.established()[0].SA})
+	w.run(2 * time.Second)
+	a.handle(Reauth{})
+	w.run(2 * time.Second)
+	w.fate = nil
+	w.run(time.Minute)
+	agree(t, a, b, 2)
+}
+
+// Who cannot be reached for another proof can still resume the SA that stands.
+func TestReauthKeepsTheTicket(t *testing.T) {
+	client, gateway := pskPair(t)
+	client.Tickets, gateway.Tickets = time.Hour, time.Hour
+	w, a, b := pair(t, client, gateway)
+	b.e.ticketKeys = TicketKey{Epoch: EpochOf(w.now), Key: make([]byte, 32)}
+	a.initiate("home", b)
+	w.run(time.Second)
+	w.fate = func(*host, Send) int { return 0 }
+	a.handle(Reauth{})
+	w.run(time.Second)
+	if len(a.e.tickets) != 1 {
+		t.Error("the ticket is gone")
+	}
+}
+
 func TestReauthUnderLoss(t *testing.T) {
 	for seed := range uint64(20) {
 		client, gateway := pskPair(t)

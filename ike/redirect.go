@@ -114,11 +114,16 @@ func (s *ikeSA) redirectedByAuth(n *message.Notify) {
 // with the other gateway does (RFC 5685 §7).
 func (s *ikeSA) redirectedLater(n *message.Notify) {
 	to, _, ok := message.ParseRedirect(n.Data)
-	if !ok || !s.followsRedirects() || s.moving {
-		return
+	if ok && s.followsRedirects() && !s.moving && s.state == stateEstablished {
+		s.leave(to)
 	}
-	s.moving = true
+}
+
+// leave opens an SA with another gateway in place of this one.
+func (s *ikeSA) leave(to message.GatewayID) {
+	s.moving, s.leaving = true, &to
 	s.moveTo(to, func(err *Error) {
+		s.leaving = nil
 		if err != nil {
 			s.moving = false
 			s.e.report(Warned{SA: s.id(), Connection: s.conn.Name, Path: s.path, Text: err.What + ": " + err.Why})
@@ -143,6 +148,9 @@ func (s *ikeSA) moveTo(to message.GatewayID, then func(*Error)) {
 		}
 		next := s.e.newInitiator(s.conn, got.Path, got.Encap)
 		next.redirectedFrom, next.replaces = s.gatewayHere(), s
+		if s.state == stateConnecting && s.replaces != nil {
+			next.takeover, s.takeover = s.takeover, takeover{}
+		}
 		s.e.report(Redirected{SA: s.id(), New: next.id(), Connection: s.conn.Name, Path: s.path, To: to.String()})
 		then(nil)
 		s.e.enter("redirected", next)

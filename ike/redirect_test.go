@@ -258,3 +258,53 @@ func TestRedirectToNowhere(t *testing.T) {
 		empty(t, a, gws[0])
 	}
 }
+
+// TestRedirectCombined: the SA is rekeyed while we look for the other gateway; another proof is
+// wanted of us and leads elsewhere; the gateway to which we go sends us on before all is there.
+func TestRedirectCombined(t *testing.T) {
+	start := func(t *testing.T) (w *world, a *host, gws []*host) {
+		client, gateway := withExtra(t)
+		w, a, gws = gateways(t, client, gateway, 3, func(int, *Connection) {})
+		a.initiate("home", gws[0])
+		w.run(time.Second)
+		acquireAt(a)
+		w.run(time.Second)
+		agree(t, a, gws[0], 2)
+		return w, a, gws
+	}
+	t.Run("rekeyed while the way is looked for", func(t *testing.T) {
+		w, a, gws := start(t)
+		a.mute = true
+		gws[0].handle(RedirectPeers{To: gatewayID(1, "address")})
+		w.run(time.Second)
+		a.mute = false
+		gws[0].handle(Rekey{SA: gws[0].established()[0].SA})
+		w.run(time.Minute)
+		agree(t, a, gws[1], 2)
+		empty(t, gws[0])
+	})
+	t.Run("another proof leads elsewhere", func(t *testing.T) {
+		w, a, gws := start(t)
+		c := gws[0].e.cfg.Connections[0]
+		c.Redirect, c.RedirectLate = gatewayID(1, "address"), true
+		a.handle(Reauth{})
+		w.run(time.Minute)
+		agree(t, a, gws[1], 2)
+		empty(t, gws[0])
+	})
+	t.Run("sent on", func(t *testing.T) {
+		for moment := range 30 {
+			w, a, gws := start(t)
+			gws[0].handle(RedirectPeers{To: gatewayID(1, "address")})
+			w.run(time.Duration(moment) * 5 * time.Millisecond)
+			gws[1].handle(RedirectPeers{To: gatewayID(2, "address")})
+			w.run(time.Minute)
+			last := gws[1]
+			if len(gws[2].established()) > 0 {
+				last = gws[2]
+			}
+			agree(t, a, last, 2)
+			empty(t, gws[0])
+		}
+	})
+}

@@ -209,6 +209,7 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	s.e.enter("hand over", n)
 	n.state, n.inPlaceOf = stateEstablished, nil
 	n.mobility, n.lease, n.conds = s.mobility, s.lease, s.conds
+	n.takeover, s.takeover = s.takeover, takeover{}
 	n.seenAs = nil // a hash with the SPIs in it
 	n.children, s.children = s.children, nil
 	n.retired, s.retired = s.retired, nil
@@ -247,8 +248,13 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	if terminating {
 		n.state = stateDeleting
 	}
-	if n.probing {
+	// What s had asked is void.
+	if n.probing || n.seeking {
 		n.seek(false)
+	}
+	if to := n.leaving; to != nil {
+		n.moving, n.leaving = false, nil
+		n.leave(*to)
 	}
 	n.startNext()
 }

@@ -96,3 +96,28 @@ func TestReloadChangedByTheGateway(t *testing.T) {
 		t.Error("the SA is the one of before")
 	}
 }
+
+// What a reload has replaced is not ended by the same reload.
+func TestReloadOfSeveral(t *testing.T) {
+	client, gateway := pskPair(t)
+	second := *client
+	second.Name = "second"
+	w := newWorld(t)
+	a := w.add("client", homeAddr, &Config{Connections: []*Connection{client, &second}})
+	b := w.add("gateway", gatewayAddr, &Config{Connections: []*Connection{gateway}})
+	a.initiate(client.Name, b)
+	w.run(time.Second)
+	a.initiate(second.Name, b)
+	w.run(time.Second)
+	a.handle(Reload{Connections: []*Connection{client, &second}, Changed: []string{client.Name, second.Name}})
+	w.run(time.Second)
+	downs := found[Down](a)
+	if len(downs) != 2 {
+		t.Errorf("%d SAs ended", len(downs))
+	}
+	for _, d := range downs {
+		if !d.Replaced || !d.Established {
+			t.Errorf("%+v", d)
+		}
+	}
+}

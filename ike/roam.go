@@ -39,9 +39,13 @@ func (e *Engine) moved(ev Moved) {
 // up meanwhile.
 func (s *ikeSA) seek(woken bool) {
 	s.seeks++
+	s.seeking = true
 	now := s.seeks
 	s.ask(FindPaths{SA: s.id(), Connection: s.conn.Name, Path: s.path, Remotes: s.reachable()}, func(r Reply) {
 		found, ok := r.(PathsFound)
+		if now == s.seeks {
+			s.seeking = false
+		}
 		switch {
 		case !ok || now != s.seeks:
 		case s.state == stateConnecting:

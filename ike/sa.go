@@ -79,6 +79,18 @@ type lineage struct {
 	since         time.Time     // the first one was established
 	stages        []StageDone
 	sets          map[string]*childSet // by name of the configured child
+
+	redirectedFrom message.GatewayID // in either role (RFC 5685 §3)
+}
+
+// takeover is that another SA is to be replaced by a new one, which has nothing of it. The SA
+// that comes of this one by rekeying takes that over too, on either side.
+type takeover struct {
+	replaces *ikeSA             // goes when this one has all its children
+	reopened []ChildID          // those of them that were tried
+	afresh   bool               // it is for another proof of who is there
+	moving   bool               // another SA is to take the place of this one
+	leaving  *message.GatewayID // to which one, while the way there is being found
 }
 
 // ikeSA is one IKE SA with its children, in either role.
@@ -130,14 +142,8 @@ type ikeSA struct {
 	wantsTicket bool        // the peer does
 	noTicket    bool        // the runner does not
 
-	// Redirection (RFC 5685 §3).
-	redirectedFrom message.GatewayID // in either role
-	replaces       *ikeSA            // goes when this one has all its children
-	reopened       []ChildID         // those of them that were tried
-	afresh         bool              // it is for another proof of who is there
-	moving         bool              // another SA is to take the place of this one
-	superseded     bool              // another SA has taken its place
-	awaitsDelete   bool              // closed, and the peer is expected to say so too
+	superseded   bool // another SA has taken its place
+	awaitsDelete bool // closed, and the peer is expected to say so too
 
 	// What was agreed in IKE_AUTH.
 	lease Lease
@@ -145,6 +151,7 @@ type ikeSA struct {
 	auth  *authentication // of a responder before AUTH, once IKE_AUTH has begun
 
 	lineage
+	takeover
 	mobility
 	window
 	queue    []task
