@@ -135,6 +135,9 @@ func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
 // those of the packet that the peer has, goes before (RFC 7296 §2.9). It reserves an SPI;
 // num is the number of the proposal that was chosen.
 func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed *Error) {
+	if len(r.tsi) == 0 || len(r.tsr) == 0 {
+		return nil, 0, errSelectorsAsked(r, nil, nil) // none of a kind that we know
+	}
 	var worst *Error
 	first := Packet{Local: r.tsr[0], Remote: r.tsi[0]}
 	var fitting []*ChildConfig
