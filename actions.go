@@ -72,6 +72,8 @@ func (s *shard) install(c *ike.Child) {
 		Pad:    s.node.padding(c),
 		Soft:   esp.Volume(c.Soft),
 		Hard:   esp.Volume(c.Hard),
+		Group:  uint64(c.Group),
+		Slot:   c.Slot,
 	}
 	s.node.peers.childIn(c)
 	if err := s.node.plane.Install(child); err != nil {

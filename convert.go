@@ -76,6 +76,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 			RekeyPackets:  child.RekeyPackets,
 			Window:        child.ReplayWindow,
 			TFC:           child.TFC,
+			Parallel:      child.Parallel,
 			OnRequest:     child.Keep == config.KeepOnDemand || child.Keep == config.KeepManual,
 		})
 	}

@@ -329,6 +329,10 @@ type Child struct {
 	// lengths tell nothing (RFC 4303); 0 does not pad, and -1 pads to the longest that there are.
 	// Peers that say that they take no padding get none.
 	TFC int `toml:"tfc" range:"-1,0..65535"`
+	// Parallel is how many child SAs with the same selectors carry the traffic, so that a peer with
+	// many processors may use several for it (RFC 9611), where the peer can; it may open no more
+	// either. Left out, we open one, and a peer that wants more may have up to 16.
+	Parallel int `toml:"parallel" range:"0..64"`
 	// ReplayWindow in packets, 64 to 65536.
 	ReplayWindow int `toml:"replay_window" default:"4096" range:"64..65536"`
 	// Keep "up" opens the child with its connection, and again when it was lost while that

@@ -25,7 +25,7 @@ func (c *Connection) negotiated() *Connection {
 	for name, x := range c.Children {
 		out.Children[name] = &Child{
 			ESP: x.ESP, LocalTS: x.LocalTS, RemoteTS: x.RemoteTS, LocalIsDyn: x.LocalIsDyn, RemoteIsDyn: x.RemoteIsDyn,
-			Groups: x.Groups, TFC: x.TFC, ReplayWindow: x.ReplayWindow,
+			Groups: x.Groups, TFC: x.TFC, ReplayWindow: x.ReplayWindow, Parallel: x.Parallel,
 		}
 	}
 	return out

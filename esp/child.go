@@ -23,6 +23,9 @@ type child struct {
 	installed     int64
 	soft, hard    Volume
 	retired       bool // guarded by Plane.mu
+	group         *group
+	slot          int
+	serving       uint64 // when it came into service in its group, as order; 0 never; guarded by Plane.mu
 
 	route atomic.Pointer[route]
 	drops *drops
@@ -100,6 +103,7 @@ func newChild(c *Child) (*child, error) {
 		remote:   slices.Clone(c.Remote),
 		narrow:   narrowness(c.Remote),
 		copyDSCP: c.CopyDSCP,
+		slot:     c.Slot,
 		drops:    new(drops),
 		tx:       &sender{out: out},
 		rx:       &receiver{in: in},

@@ -55,6 +55,11 @@ type Child struct {
 	Window        int  // replay window in packets, 64 to 65536; 0 means 4096
 	Pad           int  // octets to which shorter inner packets are padded (RFC 4303 §2.7)
 	CopyDSCP      bool // copy the inner DSCP to the outer header
+	// Group, if not 0, names children with the same selectors that share their traffic, each
+	// flow on one of them (RFC 9611 §3). Slot is the child's place: of those that have the same,
+	// as a child and its successor, one is in service.
+	Group uint64
+	Slot  int
 	// Soft is the traffic after which Expire asks for another child; 2^31 packets in any
 	// case. After Hard nothing more is sent.
 	Soft, Hard Volume

@@ -40,6 +40,7 @@ type Plane struct {
 
 	mu       sync.Mutex // serialises changes, and guards what follows
 	children map[uint64]*child
+	groups   map[uint64]*group
 	sockets  map[udpencap.Socket]*boundSocket
 	gone     udpencap.Counters // of sockets that are no more
 	orders   uint64
@@ -67,6 +68,7 @@ func New(dev tun.Device, h Events, log *zap.Logger) *Plane {
 		log:      log,
 		epoch:    time.Now(),
 		children: make(map[uint64]*child),
+		groups:   make(map[uint64]*group),
 		sockets:  make(map[udpencap.Socket]*boundSocket),
 		done:     make(chan struct{}),
 	}
@@ -144,7 +146,7 @@ func (p *Plane) Close() {
 // the host sends goes through it unless an older child takes the same; then the older
 // one keeps it until Switch, until it is removed, or until the first authentic packet
 // arrives on the new one (by which the initiator of a rekey shows that it has
-// switched).
+// switched). Until then a further child of a group carries none of the group's traffic.
 //
 // It fails on algorithms and key lengths that do not fit, selectors and windows out of
 // range, an ID or inbound SPI in use, and a path whose socket the plane does not have.
@@ -172,6 +174,7 @@ func (p *Plane) Install(c Child) error {
 	ch.installed = p.now()
 	p.children[ch.id] = ch
 	p.sad.add(ch.spi, ch)
+	p.join(ch, c.Group)
 	p.policy.Store(p.policy.Load().with(ch))
 	return nil
 }
@@ -189,6 +192,7 @@ func (p *Plane) Switch(id uint64) error {
 		return fmt.Errorf("esp: child %d is retired", id)
 	}
 	p.policy.Store(p.policy.Load().front(ch))
+	p.serve(ch)
 	return nil
 }
 
@@ -199,6 +203,9 @@ func (p *Plane) follow(ch *child) {
 	defer p.mu.Unlock()
 	if p.children[ch.id] != ch || ch.retired {
 		return // removed in the meantime
+	}
+	if ch.serving == 0 {
+		p.serve(ch)
 	}
 	if policy := p.policy.Load(); policy.behind(ch) {
 		p.policy.Store(policy.front(ch))
@@ -232,6 +239,7 @@ func (p *Plane) Retire(id uint64) error {
 	}
 	ch.retired = true
 	p.policy.Store(p.policy.Load().without(ch))
+	p.leave(ch)
 	return nil
 }
 
@@ -247,6 +255,7 @@ func (p *Plane) Remove(id uint64) error {
 	delete(p.children, id)
 	p.sad.remove(ch.spi)
 	p.policy.Store(p.policy.Load().without(ch))
+	p.leave(ch)
 	return nil
 }
 

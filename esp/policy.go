@@ -31,6 +31,9 @@ func (p *policy) lookup(f *Flow) *child {
 	for ok {
 		for _, ch := range c.children {
 			if f.Within(ch.local, ch.remote) {
+				if ch.group != nil {
+					return ch.group.pick(f, ch)
+				}
 				return ch
 			}
 		}

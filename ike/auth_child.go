@@ -45,6 +45,7 @@ func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
 		t.useless(s, err)
 		return
 	}
+	s.placeInGroup(a)
 	c, err := s.keyedChild(a, true, nil, s.ni, s.nr)
 	if err != nil {
 		t.useless(s, err)
@@ -68,10 +69,11 @@ func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
 			return
 		}
 		t.offer = nil
-		s.install(c, a)
+		kept := s.install(c, a)
 		s.childUp(c, a, 0)
 		s.setOf(a.cfg).more = a.more
 		s.openMore(a.cfg)
+		s.fill(kept)
 		s.openRest(a.cfg)
 		s.done()
 	})
@@ -134,6 +136,7 @@ func (s *ikeSA) answerFirstChild(a *authentication) (ps []message.Payload, up fu
 	}
 	var c *Child
 	if failed == nil {
+		s.placeInGroup(answer)
 		if c, failed = s.keyedChild(answer, false, nil, s.ni, s.nr); failed != nil {
 			s.e.releaseESPSPI(answer.spiIn)
 		}

@@ -39,6 +39,8 @@ type childOffer struct {
 	proposals []suite.Proposal
 	tsi, tsr  []message.Selector
 	began     time.Time
+	resource  bool // others like it may stand beside it
+	slot      int  // of those
 }
 
 // childAnswer is a child that both sides agreed on, before its keys.
@@ -50,12 +52,16 @@ type childAnswer struct {
 	more          bool // another child could have some of what was left out (RFC 7296 §2.9)
 	began         time.Time
 	unpadded      bool // the peer takes no padding against traffic analysis
+
+	resource bool // one of a group (RFC 9611 §3)
+	group    ChildID
+	slot     int
 }
 
 // offerChild reserves an SPI and makes the offer of a child of ours. Proposals for the
 // child in IKE_AUTH have no key exchange (RFC 7296 §1.2).
 func (s *ikeSA) offerChild(cfg *ChildConfig, of selectorOffer, withKE bool) *childOffer {
-	o := &childOffer{cfg: cfg, spi: s.e.newESPSPI(), began: s.e.now, tsi: of.local, tsr: of.remote}
+	o := &childOffer{cfg: cfg, spi: s.e.newESPSPI(), began: s.e.now, tsi: of.local, tsr: of.remote, resource: cfg.Parallel > 1}
 	o.proposals = s.followable(cfg.Proposals)
 	if !withKE {
 		o.proposals = withoutKE(cfg.Proposals)
@@ -68,7 +74,11 @@ func (s *ikeSA) offerChild(cfg *ChildConfig, of selectorOffer, withKE bool) *chi
 func (o *childOffer) payloads(between ...message.Payload) []message.Payload {
 	ps := []message.Payload{wireProposals(o.proposals, spiBytes(o.spi))}
 	ps = append(ps, between...)
-	return append(ps, &message.TS{Selectors: o.tsi}, &message.TS{Responder: true, Selectors: o.tsr})
+	ps = append(ps, &message.TS{Selectors: o.tsi}, &message.TS{Responder: true, Selectors: o.tsr})
+	if o.resource {
+		ps = append(ps, resourceInfo(o.slot))
+	}
+	return ps
 }
 
 func spiBytes(spi uint32) []byte { return binary.BigEndian.AppendUint32(nil, spi) }
@@ -98,7 +108,8 @@ func (s *ikeSA) acceptAnswer(o *childOffer, ps []message.Payload) (*childAnswer,
 		cfg: o.cfg, suite: got, spiIn: o.spi, spiOut: binary.BigEndian.Uint32(spi),
 		// Those that others hold are of no use: the packet that wanted the child, say.
 		local: local, remote: narrow(tsr.Selectors, o.tsr), began: o.began, unpadded: refusesTFC(ps),
-		more: message.FindNotify(ps, message.AdditionalTSPossible) != nil,
+		more:     message.FindNotify(ps, message.AdditionalTSPossible) != nil,
+		resource: o.resource && hasResourceInfo(ps),
 	}, nil
 }
 
@@ -109,6 +120,7 @@ type childRequest struct {
 	first    bool   // in IKE_AUTH, without key exchange
 	group    uint16 // of the KE payload, KENone without
 	unpadded bool
+	resource bool // one of a group
 }
 
 // refusesTFC tells whether a peer will not take padding against traffic flow analysis
@@ -123,7 +135,7 @@ func readChildRequest(ps []message.Payload, first bool) (*childRequest, bool) {
 	if !ok || tsi == nil || tsr == nil {
 		return nil, false
 	}
-	r := &childRequest{sa: sa, tsi: tsi.Selectors, tsr: tsr.Selectors, first: first, unpadded: refusesTFC(ps)}
+	r := &childRequest{sa: sa, tsi: tsi.Selectors, tsr: tsr.Selectors, first: first, unpadded: refusesTFC(ps), resource: hasResourceInfo(ps)}
 	if ke, ok := message.Find[*message.KE](ps); ok {
 		r.group = ke.Method
 	}
@@ -154,6 +166,10 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 		switch {
 		case err == nil:
 			a.more = s.additional(r, a)
+			if err := s.admitResource(r, a); err != nil {
+				s.e.releaseESPSPI(a.spiIn)
+				return nil, 0, err
+			}
 			return a, num, nil
 		case worst == nil, err.Code != CodeSelectors:
 			worst = err
@@ -185,6 +201,9 @@ func (s *ikeSA) answerAs(r *childRequest, cfg *ChildConfig, proposals []suite.Pr
 	tsr, tsi := narrow(r.tsr, local), narrow(r.tsi, remote)
 	if len(tsr) == 0 || len(tsi) == 0 {
 		return nil, 0, errSelectorsAsked(r, local, remote)
+	}
+	if others := s.alike(cfg, tsr, tsi); r.resource && len(others) > 0 {
+		proposals = preferring(proposals, others[0].Suite)
 	}
 	choice, err := s.chooseESP(r, proposals)
 	if err != nil {
@@ -288,6 +307,9 @@ func (a *childAnswer) payloads(num uint8, between ...message.Payload) []message.
 	if a.more {
 		ps = append(ps, notify(message.AdditionalTSPossible))
 	}
+	if a.resource {
+		ps = append(ps, resourceInfo(a.slot))
+	}
 	return ps
 }
 
@@ -307,11 +329,15 @@ func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte, mor
 	if a.unpadded {
 		tfc = 0
 	}
+	id := s.e.newChildID()
+	if a.resource && a.group == 0 {
+		a.group = id
+	}
 	return &Child{
 		ChildInfo: ChildInfo{
-			ID: s.e.newChildID(), SA: s.id(), Connection: s.conn.Name, Name: a.cfg.Name,
+			ID: id, SA: s.id(), Connection: s.conn.Name, Name: a.cfg.Name,
 			SPIIn: a.spiIn, SPIOut: a.spiOut, Suite: a.suite,
-			Local: a.local, Remote: a.remote, Path: s.espPath,
+			Local: a.local, Remote: a.remote, Path: s.espPath, Group: a.group, Slot: a.slot,
 		},
 		In: in, Out: out, Window: a.cfg.Window, TFC: tfc,
 	}, nil

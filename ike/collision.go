@@ -115,10 +115,11 @@ func (s *ikeSA) settle(t *createTask, made *Child, kept *child, began *childAnsw
 	}
 }
 
-// settleTwins closes a child that we opened while the peer opened the same one.
+// settleTwins closes a child that we opened while the peer opened the same one, unless
+// both are of a group (RFC 9611 §3).
 func (s *ikeSA) settleTwins(made *child) {
 	for _, twin := range s.children {
-		if twin == made || twin.Name != made.Name || twin.ours == made.ours || twin.lowest == nil || twin.deleting || twin.successor != nil ||
+		if twin == made || twin.Name != made.Name || twin.ours == made.ours || twin.lowest == nil || twin.deleting || twin.successor != nil || twin.Group != 0 && made.Group != 0 ||
 			!slices.Equal(twin.Local, made.Local) || !slices.Equal(twin.Remote, made.Remote) {
 			continue
 		}

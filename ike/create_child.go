@@ -68,6 +68,7 @@ type createTask struct {
 	first   bool           // without it the IKE SA is of no use
 	fixed   *selectorOffer // what the new child must take; nil: what is left over
 	stood   []*child       // of cfg when the request was sent
+	beside  *beside        // it is one more of a group (resource.go)
 }
 
 func (t *createTask) priority() priority {
@@ -82,7 +83,7 @@ func (t *createTask) start(s *ikeSA) {
 		s.done()
 		return
 	}
-	if t.old == nil && t.fixed == nil && !t.further {
+	if t.old == nil && t.fixed == nil && t.beside == nil && !t.further {
 		s.setOf(t.cfg).begin()
 		t.further = true
 	}
@@ -90,6 +91,9 @@ func (t *createTask) start(s *ikeSA) {
 	proposals := s.followable(t.cfg.Proposals)
 	if t.old != nil {
 		proposals = s.followable(preferring(t.cfg.Proposals, t.old.Suite))
+	}
+	if t.beside != nil {
+		proposals = s.followable(t.beside.proposals(t.cfg))
 	}
 	t.exchange = keyExchange{groups: usableKEs(proposals)}
 	t.exchange.begin(s, func(err *Error) { t.send(s, err) })
@@ -101,13 +105,15 @@ func (t *createTask) needless(s *ikeSA) bool {
 		return t.old.sa != s || t.old.deleting || t.old.successor != nil
 	}
 	switch {
+	case t.beside != nil:
+		return t.beside.full(s, t.cfg)
 	case t.further:
 		return false
 	case t.fixed != nil:
 		return s.holds(t.cfg, t.fixed.local, t.fixed.remote)
 	case t.packet.isZero():
 		set := s.sets[t.cfg.Name]
-		return s.has(t.cfg) && (set == nil || set.want <= len(s.those(t.cfg)))
+		return s.has(t.cfg) && (set == nil || set.want <= groups(s.those(t.cfg)))
 	}
 	return s.covered(t.cfg, t.packet)
 }
@@ -122,7 +128,10 @@ func (s *ikeSA) holds(cfg *ChildConfig, local, remote []message.Selector) bool {
 
 // asks is what the request for a new child asks for.
 func (t *createTask) asks(s *ikeSA) (selectorOffer, bool) {
-	if t.fixed != nil {
+	switch {
+	case t.beside != nil:
+		return selectorOffer{t.beside.local, t.beside.remote}, true
+	case t.fixed != nil:
 		return *t.fixed, true
 	}
 	return s.nextOffer(t)
@@ -150,6 +159,13 @@ func (t *createTask) send(s *ikeSA, err *Error) {
 		}
 		t.offer = s.offerChild(t.cfg, of, true)
 		t.stood = s.those(t.cfg)
+		switch {
+		case t.old != nil:
+			t.offer.resource = false // its successor is bound as it is (RFC 9611 §3)
+		case t.beside != nil:
+			t.offer.proposals = s.followable(t.beside.proposals(t.cfg))
+			t.offer.slot = len(s.alike(t.cfg, of.local, of.remote))
+		}
 	}
 	if t.old == nil {
 		s.request(message.CreateChildSA, t.offer.payloads(t.exchange.payloads()...)...)
@@ -174,6 +190,9 @@ func (t *createTask) expired(s *ikeSA) { s.peerDead() }
 func (t *createTask) fail(s *ikeSA, err *Error) {
 	t.releaseOffer(s)
 	switch {
+	case t.beside != nil:
+		t.enough(s, err)
+		return
 	case t.old != nil:
 		s.childRekeyFailed(t, err)
 	case t.first && len(s.children) == 0:
@@ -196,6 +215,7 @@ func (t *createTask) nothingLeft(s *ikeSA) {
 		return
 	}
 	s.endRound(t.cfg)
+	s.e.report(ChildStands{SA: s.id(), Connection: s.conn.Name, Name: t.cfg.Name})
 	s.done()
 }
 
@@ -288,7 +308,7 @@ func (t *createTask) refused(s *ikeSA, n *message.Notify) {
 	case n.Notify == message.ChildSANotFound && t.old != nil:
 		t.lost(s)
 		return
-	case refusesSelectors(n.Notify) && t.old == nil:
+	case refusesSelectors(n.Notify) && t.old == nil && t.beside == nil:
 		t.refusedSelectors(s, n.Notify, err)
 		return
 	}
@@ -318,6 +338,16 @@ func (t *createTask) finish(s *ikeSA, a *childAnswer, shared []byte) {
 		t.fail(s, errChildDeleted(a))
 		return
 	}
+	switch {
+	case t.old != nil:
+		a.group, a.slot = t.old.Group, t.old.Slot
+	case t.beside != nil && !t.beside.fits(a):
+		s.enqueue(&deleteChildTask{spi: t.offer.spi})
+		t.fail(s, errNotAlike(a))
+		return
+	default:
+		s.placeInGroup(a)
+	}
 	if t.givesNothing(s, a) {
 		s.enqueue(&deleteChildTask{spi: t.offer.spi})
 		t.refusedSelectors(s, message.TSUnacceptable, errNothingNew(a))
@@ -335,10 +365,14 @@ func (t *createTask) finish(s *ikeSA, a *childAnswer, shared []byte) {
 		kept.lowest = t.exchange.lowest()
 		s.childUp(c, a, 0)
 		s.settleTwins(kept)
-		if t.fixed == nil {
+		switch {
+		case t.beside != nil:
+			s.e.do(Switch{Child: c.ID}) // the peer has it
+		case t.fixed == nil:
 			s.setOf(t.cfg).more = a.more
 			s.openMore(t.cfg)
 		}
+		s.fill(kept)
 	} else {
 		kept.inherit(t.old)
 		s.settle(t, c, kept, a)
@@ -349,7 +383,7 @@ func (t *createTask) finish(s *ikeSA, a *childAnswer, shared []byte) {
 // givesNothing tells whether a new child takes no more than one that stood before. A peer
 // that holds back what was asked for gives again what it gave before.
 func (t *createTask) givesNothing(s *ikeSA, a *childAnswer) bool {
-	return t.old == nil && slices.ContainsFunc(t.stood, func(c *child) bool {
+	return t.old == nil && t.beside == nil && slices.ContainsFunc(t.stood, func(c *child) bool {
 		return c.sa == s && !c.deleting && within(a.local, c.Local) && within(a.remote, c.Remote)
 	})
 }
@@ -482,6 +516,11 @@ func (o *childOpening) void(s *ikeSA) {
 // finish installs the child and then answers.
 func (o *childOpening) finish(s *ikeSA, got *agreed) {
 	a := o.chosen
+	if o.old != nil {
+		a.group, a.slot = o.old.Group, o.old.Slot
+	} else {
+		s.placeInGroup(a)
+	}
 	c, err := s.keyedChild(a, false, got.shared, o.ni, got.nr, got.more...)
 	if err != nil {
 		o.void(s)

@@ -68,6 +68,24 @@ func errTooManyChildren() *Error {
 	}
 }
 
+// errMaxQueue is a responder's (RFC 9611 §5.2).
+func errMaxQueue(cfg *ChildConfig, n int) *Error {
+	return &Error{
+		Code: CodeRefused, Notify: message.TSMaxQueue, What: "the peer wants one more SA of the child " + cfg.Name + " than it may have",
+		Why:  fmt.Sprintf("it has %d with the same selectors", n),
+		Hint: fmt.Sprintf("set parallel of the child %s higher, if they are of use", cfg.Name),
+	}
+}
+
+// errNotAlike is about an answer that makes no SA like those that it should stand beside.
+func errNotAlike(a *childAnswer) *Error {
+	return &Error{
+		Code: CodeRefused, Remote: true, What: "the peer makes a child SA of " + a.cfg.Name + " that is not like the others",
+		Why:  fmt.Sprintf("it answers %v, %s on our side and %s on its side, and whether it is one of several: %v", a.suite, selectorsText(a.local), selectorsText(a.remote), a.resource),
+		Hint: "report it to whoever made the peer",
+	}
+}
+
 func errSelectorsWidened(o *childOffer, tsi, tsr []message.Selector) *Error {
 	return &Error{
 		Code: CodeSelectors, What: "the peer answers with traffic selectors that we did not offer",

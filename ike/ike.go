@@ -192,6 +192,9 @@ type ChildConfig struct {
 	Window                   int
 	TFC                      int  // octets to which what we send is padded (RFC 4303 §2.7), 0 none, -1 the tunnel's MTU
 	OnRequest                bool // not opened with the IKE SA but by Acquire
+	// Parallel is how many SAs with the same selectors we open (RFC 9611 §3), and a peer may; zero
+	// means one of ours, and 16 of peers that want them.
+	Parallel int
 }
 
 // ChildInfo is a negotiated child SA pair without its keys.
@@ -203,6 +206,10 @@ type ChildInfo struct {
 	Suite            suite.Suite
 	Local, Remote    []message.Selector
 	Path             Path
+	// Group is not 0 for SAs that share the traffic of the same selectors (RFC 9611 §3); Slot
+	// is the place in it, which rekeying keeps.
+	Group ChildID
+	Slot  int
 }
 
 // Child is all that the data plane needs of a child SA pair. The keys belong to

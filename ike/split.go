@@ -196,7 +196,7 @@ func (s *ikeSA) nextOffer(t *createTask) (selectorOffer, bool) {
 		p = Packet{}
 	}
 	these := s.those(t.cfg)
-	if len(these) >= maxSplits {
+	if groups(these) >= maxSplits {
 		return selectorOffer{}, false
 	}
 	if len(these) == 0 && !set.single && !t.alone && len(set.refused) == 0 {
@@ -262,7 +262,7 @@ func (s *ikeSA) openMore(cfg *ChildConfig) {
 func (s *ikeSA) endRound(cfg *ChildConfig) {
 	set := s.setOf(cfg)
 	these := s.those(cfg)
-	set.want = len(these)
+	set.want = groups(these)
 	if len(these) > 0 && len(set.refused) > 0 {
 		s.e.report(Warned{SA: s.id(), Connection: s.conn.Name, Path: s.path, Text: refusedText(cfg, set.refused)})
 	}
@@ -273,7 +273,7 @@ func (s *ikeSA) endRound(cfg *ChildConfig) {
 func (s *ikeSA) incomplete() []string {
 	var out []string
 	for _, cfg := range s.conn.Children {
-		if set := s.sets[cfg.Name]; set != nil && set.want > len(s.those(cfg)) {
+		if set := s.sets[cfg.Name]; set != nil && set.want > groups(s.those(cfg)) {
 			out = append(out, cfg.Name)
 		}
 	}

@@ -28,6 +28,7 @@ const (
 	TemporaryFailure           NotifyType = 43
 	ChildSANotFound            NotifyType = 44
 	StateNotFound              NotifyType = 47    // RFC 9370
+	TSMaxQueue                 NotifyType = 48    // RFC 9611
 	MSStatus                   NotifyType = 12345 // Microsoft, private use
 )
 
@@ -75,6 +76,7 @@ const (
 	IntermediateExchangeSupported NotifyType = 16438 // RFC 9242
 	AdditionalKeyExchange         NotifyType = 16441 // RFC 9370
 	SupportedAuthMethods          NotifyType = 16443 // RFC 9593
+	SAResourceInfo                NotifyType = 16444 // RFC 9611
 )
 
 // IsError tells whether the type is an error. One in a request is to be ignored
@@ -125,6 +127,8 @@ func (t NotifyType) String() string {
 		return "CHILD_SA_NOT_FOUND"
 	case StateNotFound:
 		return "STATE_NOT_FOUND"
+	case TSMaxQueue:
+		return "TS_MAX_QUEUE"
 	case MSStatus:
 		return "MS_STATUS"
 	case InitialContact:
@@ -211,6 +215,8 @@ func (t NotifyType) String() string {
 		return "ADDITIONAL_KEY_EXCHANGE"
 	case SupportedAuthMethods:
 		return "SUPPORTED_AUTH_METHODS"
+	case SAResourceInfo:
+		return "SA_RESOURCE_INFO"
 	}
 	if t.IsError() {
 		return fmt.Sprintf("error %d", uint16(t))
