@@ -1,8 +1,10 @@
-package message
+package message_test
 
 import (
 	"bytes"
 	"testing"
+
+	. "martlet/ike/message"
 )
 
 // TestResourceNotifies: the figures of RFC 9611 §5.1 and §5.2, octet by octet.
