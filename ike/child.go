@@ -151,7 +151,10 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 		return nil, 0, errSelectorsAsked(r, nil, nil) // none of a kind that we know
 	}
 	var worst *Error
-	first := Packet{Local: r.tsr[0], Remote: r.tsi[0]}
+	var first Packet
+	if len(r.tsr) > 0 && len(r.tsi) > 0 { // those of kinds that we do not know are left out
+		first = Packet{Local: r.tsr[0], Remote: r.tsi[0]}
+	}
 	var fitting []*ChildConfig
 	for _, cfg := range s.conn.Children {
 		if !slices.Contains(s.barred, cfg.Name) {
@@ -183,7 +186,7 @@ func (s *ikeSA) answerChild(r *childRequest) (a *childAnswer, num uint8, failed 
 
 // takesFirst ranks a configured child for a request: 1 if it takes its first selectors.
 func (s *ikeSA) takesFirst(cfg *ChildConfig, first Packet) int {
-	if first.in(s.localSelectors(cfg), s.remoteSelectors(cfg)) {
+	if !first.isZero() && first.in(s.localSelectors(cfg), s.remoteSelectors(cfg)) {
 		return 1
 	}
 	return 0

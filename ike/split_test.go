@@ -445,3 +445,16 @@ func TestSubtract(t *testing.T) {
 		t.Errorf("no selectors are all but TCP, got %v", got)
 	}
 }
+
+// TestNoSelectorsThatWeKnow: a request all of whose selectors are of kinds that we do not know
+// gets an error in place of a child.
+func TestNoSelectorsThatWeKnow(t *testing.T) {
+	client, gateway := pskPair(t)
+	_, a, b := up(t, client, gateway)
+	r := &childRequest{sa: &message.SA{}}
+	for _, h := range []*host{a, b} {
+		if _, _, err := engineOf(h).answerChild(r); err == nil || err.Notify != message.TSUnacceptable {
+			t.Errorf("answered with %v", err)
+		}
+	}
+}
