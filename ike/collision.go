@@ -21,6 +21,8 @@ import (
 //     for the other one closes the old SA. Children go to the IKE SA that stays.
 //   - Only one side notices: the other one ends the old SA as if there were no collision, by
 //     which the first one knows, and forgets its own request.
+//   - A peer that has not deleted what it replaced before, several times over, is told
+//     TEMPORARY_FAILURE until it has, or until that is too old.
 //   - Both open the same child: the same nonces decide which one is closed.
 
 // lower is the lower one of two nonces, octet by octet (RFC 7296 §2.8.1).
@@ -47,7 +49,7 @@ func (s *ikeSA) refusalOfRekey(old *child) message.NotifyType {
 		return n
 	case !slices.Contains(s.children, old):
 		return message.ChildSANotFound
-	case old.deleting, old.successor != nil:
+	case old.deleting, old.successor != nil, len(s.children)+len(s.retired) >= 2*maxChildren:
 		return message.TemporaryFailure
 	}
 	return 0
@@ -55,7 +57,7 @@ func (s *ikeSA) refusalOfRekey(old *child) message.NotifyType {
 
 // refusalOfRekeyIKE is refusal for the request to replace the SA itself.
 func (s *ikeSA) refusalOfRekeyIKE() message.NotifyType {
-	if s.state != stateEstablished {
+	if s.state != stateEstablished || s.forerunners() >= maxForerunners {
 		return message.TemporaryFailure
 	}
 	switch s.active.(type) {
@@ -63,6 +65,15 @@ func (s *ikeSA) refusalOfRekeyIKE() message.NotifyType {
 		return message.TemporaryFailure
 	}
 	return 0
+}
+
+// forerunners counts the SAs in whose place this one is and that nobody has deleted yet.
+func (s *ikeSA) forerunners() int {
+	n := 0
+	for s = s.forerunner; s != nil; s = s.forerunner {
+		n++
+	}
+	return n
 }
 
 // replacing is our own request to replace the SA that is under way, or nil.

@@ -23,8 +23,9 @@ const (
 	checkTries       = 5                // transmissions of it before the old path is tried too
 	checkRounds      = 3                // of it that may go wrong
 	doubtTries       = 4                // transmissions before other paths are tried
-	wakeTries        = 5                // transmissions of a check after a sleep, or where the peer may not follow
+	wakeTries        = 5                // transmissions of a check after a sleep
 	maxChildren      = 256              // of one SA, when the peer wants another
+	maxForerunners   = 4                // IKE SAs that were replaced and not deleted, when the peer replaces another
 	maxSelectors     = 255              // what a TS payload holds
 	nonceLen         = 32               // at least half the key length of every PRF (RFC 7296 §2.10)
 )

@@ -695,3 +695,61 @@ func TestChangeDuringRekey(t *testing.T) {
 	w.run(time.Minute)
 	meet(t, a, b, awayAddr, gatewayAddr)
 }
+
+// TestFreshSAWhereThePeerDoesNotFollow: a gateway without MOBIKE that takes nothing of the SA
+// from our new address. A fresh SA is tried from there before the one that we have is given up.
+func TestFreshSAWhereThePeerDoesNotFollow(t *testing.T) {
+	start := func() (w *world, a, b *host, old message.SPI) {
+		w, a, b = roamers(t, func(client, _ *Connection) { client.NoMOBIKE = true })
+		old = engineOf(a).spii
+		w.fate = func(_ *host, s Send) int {
+			if h, err := message.ParseHeader(s.Data); err == nil && h.SPIi == old {
+				return 0
+			}
+			return 1
+		}
+		return w, a, b, old
+	}
+	w, a, b, _ := start()
+	// A runner of the gateway would end the old SA because of the new one; this one lets it be.
+	empty := 0
+	a.watch = func(x Action) {
+		if _, ok := x.(Remove); ok && len(a.installed) == 1 {
+			empty++
+		}
+	}
+	a.move(awayAddr)
+	w.run(5 * time.Second)
+	if c := a.installed[a.sends["net"]]; c == nil || c.Path.Local.Addr().String() != awayAddr || len(a.established()) != 1 {
+		t.Errorf("packets go by %+v", c)
+	}
+	w.run(time.Minute)
+	for _, d := range found[Down](a) {
+		if !d.Replaced || d.Err != nil {
+			t.Errorf("down: %+v", d)
+		}
+	}
+	if empty != 0 || len(a.established()) != 1 || len(a.e.sas) != 1 {
+		t.Errorf("%d times without a child, %d SAs", empty, len(a.e.sas))
+	}
+	b.handle(Terminate{SA: b.established()[0].SA, Replaced: true})
+	w.run(time.Minute)
+	agree(t, a, b, 1)
+
+	// It follows after all, while the fresh one is being tried: one SA in the end.
+	w, a, b, _ = start()
+	a.move(awayAddr)
+	w.run(2300 * time.Millisecond)
+	w.fate = nil
+	w.run(2 * time.Minute)
+	meet(t, a, b, awayAddr, gatewayAddr)
+
+	// Nothing comes back at all: that is told once, and in half a minute.
+	w, a, _, _ = start()
+	w.fate = func(*host, Send) int { return 0 }
+	a.move(awayAddr)
+	w.run(45 * time.Second)
+	if len(a.e.sas) != 0 || len(a.installed) != 0 {
+		t.Errorf("%d SAs of a dead gateway", len(a.e.sas))
+	}
+}

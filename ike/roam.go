@@ -124,9 +124,8 @@ func (s *ikeSA) roam(p Path) {
 		s.wantUpdate()
 		return
 	}
-	// The peer follows the newest message (RFC 7296 §2.23), or it does not: then the sooner
-	// that is known the better.
-	s.checkNow(wakeTries)
+	// The peer follows the newest message (RFC 7296 §2.23), or it does not.
+	s.checkNow(0)
 }
 
 // wayAnswered takes the way on which an answer came while several were tried.
@@ -158,11 +157,19 @@ func (s *ikeSA) renewChildren() {
 	}
 }
 
-// doubt begins to try other ways when a request stays unanswered for long.
+// doubt begins to try other ways when a request stays unanswered for long. A peer without
+// MOBIKE may not follow us: then another SA from where we are now is tried beside, before this
+// one is given up.
 func (s *ikeSA) doubt() {
-	if s.opener && s.mobike() && s.state == stateEstablished && !s.probing && s.pending.tries >= doubtTries {
-		s.probing = true
-		s.seek(false)
+	switch {
+	case !s.opener || s.state != stateEstablished || s.pending.tries < doubtTries:
+	case s.mobike():
+		if !s.probing {
+			s.probing = true
+			s.seek(false)
+		}
+	case s.probing && !s.moving:
+		s.reauthenticate()
 	}
 }
 

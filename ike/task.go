@@ -80,5 +80,13 @@ func (s *ikeSA) queued(f func(task) bool) bool {
 	return s.active != nil && f(s.active) || slices.ContainsFunc(s.queue, f)
 }
 
-// peerDead ends an SA whose peer does not answer.
-func (s *ikeSA) peerDead() { s.close("the peer does not answer", errPeerDead(s)) }
+// peerDead ends an SA whose peer does not answer. One that was to be deleted has ended in order.
+func (s *ikeSA) peerDead() {
+	for _, t := range s.queue {
+		if t, ok := t.(*deleteTask); ok {
+			t.expired(s)
+			return
+		}
+	}
+	s.close("the peer does not answer", errPeerDead(s))
+}
