@@ -296,6 +296,10 @@ func (t *createTask) response(s *ikeSA, ps []message.Payload) {
 // refused takes an error in place of an answer.
 func (t *createTask) refused(s *ikeSA, n *message.Notify) {
 	err := errChildRefused(s, t.offer, n)
+	if n.Notify == message.NoProposalChosen && len(t.exchange.groups) == 0 {
+		// The first child of an SA never has a key exchange, so that it tells nothing of this.
+		err.Hint = hintPFS
+	}
 	switch {
 	case (n.Notify == message.TemporaryFailure || n.Notify == message.StateNotFound) && t.old == nil && t.tries < maxRestarts:
 		// RFC 7296 §2.25: the peer is busy with the IKE SA. RFC 9370 §2.2.4: or forgot what

@@ -6,6 +6,9 @@ import (
 	"martlet/ike/message"
 )
 
+// hintPFS is for a child for which we asked no key exchange.
+const hintPFS = "the peer may demand perfect forward secrecy (PFS): add its group to the proposals of the child, as in aes256gcm16-x25519"
+
 // errRekey is why a child could not be replaced. Where the peer likes none of the
 // algorithms of a child that works, the key exchange is what is new: the first child of
 // an SA has none, so that the two sides may never have agreed about it.
@@ -16,7 +19,7 @@ func errRekey(err *Error, t *createTask) *Error {
 		return &out
 	}
 	ours := "we ask for no key exchange of its own (perfect forward secrecy, PFS)"
-	out.Hint = "the peer may demand PFS: add its group to the proposals of the child, as in aes256gcm16-x25519"
+	out.Hint = hintPFS
 	if len(t.exchange.groups) > 0 {
 		ours = "we ask for a key exchange of its own (perfect forward secrecy, PFS)"
 		out.Hint = "give both sides a group in common, or none, in the proposals of the child"

@@ -319,9 +319,12 @@ func (p *peer) authAnswer(s *sa, ps []message.Payload) []message.Payload {
 	return append(answer, p.openChild(ps, s.ni, s.nr, nil)...)
 }
 
-// address is its IPv4 address in the tunnel.
+// address is its IPv4 address in the tunnel, or that of a host behind it.
 func (p *peer) address() netip.Addr {
 	p.w.Helper()
+	if p.inside.IsValid() {
+		return p.inside
+	}
 	if len(p.lease) == 0 {
 		p.fails("there is no address")
 	}

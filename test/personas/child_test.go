@@ -23,6 +23,7 @@ type child struct {
 	in            *esp.Inbound
 	out           *esp.Outbound
 	since         time.Time
+	early         time.Duration
 	initiator     bool // of the exchange that made it
 	lowest        []byte
 	replaced      bool
@@ -38,7 +39,10 @@ func (p *peer) kidByOut(spi uint32) *child {
 }
 
 // adopt takes a child into use.
-func (p *peer) adopt(c *child) { p.kids = append(p.kids, c) }
+func (p *peer) adopt(c *child) {
+	c.early = p.early()
+	p.kids = append(p.kids, c)
+}
 
 // newChild has the keys of a child.
 func (p *peer) newChild(got message.Proposal, spiIn, spiOut []byte, initiator bool, own, other []message.Selector, ni, nr, shared []byte, more [][]byte) *child {
@@ -171,15 +175,18 @@ func (p *peer) takeESP(raw []byte) {
 	p.fails("ESP of a child that it does not have: %08x", spi)
 }
 
-// current is the child that traffic to an address takes: the youngest that may carry it.
-func (p *peer) current(to netip.Addr) *child {
+// current is the child that packets take: the youngest that may carry them.
+func (p *peer) current(from, to netip.Addr) *child {
 	p.w.Helper()
+	has := func(all []message.Selector, a netip.Addr) bool {
+		return slices.ContainsFunc(all, func(s message.Selector) bool { return s.From.Compare(a) <= 0 && a.Compare(s.To) <= 0 })
+	}
 	for _, c := range slices.Backward(p.kids) {
-		if slices.ContainsFunc(c.other, func(s message.Selector) bool { return s.From.Compare(to) <= 0 && to.Compare(s.To) <= 0 }) {
+		if has(c.own, from) && has(c.other, to) {
 			return c
 		}
 	}
-	p.fails("no child is for %v", to)
+	p.fails("no child is for packets from %v to %v", from, to)
 	return nil
 }
 
@@ -194,7 +201,7 @@ func (p *peer) talks(from, to netip.Addr) {
 		if from.Is6() {
 			next = 41
 		}
-		raw, err := p.current(to).out.Seal(nil, out, next)
+		raw, err := p.current(from, to).out.Seal(nil, out, next)
 		if err != nil {
 			p.w.Fatal(err)
 		}

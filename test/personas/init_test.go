@@ -170,6 +170,7 @@ func (p *peer) rekeyed(s *sa, seed suite.Secret) {
 	if err != nil {
 		p.w.Fatal(err)
 	}
+	s.early = p.early()
 	s.keys, s.seal, s.open = keys, r, i
 	if s.initiator {
 		s.seal, s.open = i, r
@@ -255,7 +256,7 @@ func (p *peer) answerInit(m *message.Message, raw []byte) {
 	p.send(s.realR)
 	s.fragmented = m.Notify(message.FragmentationSupported) != nil && message.FindNotify(answer.Payloads, message.FragmentationSupported) != nil
 	p.key(s, got, func(prf suite.PRF) suite.Secret { return ike.SKEYSEED(prf, s.ni, s.nr, shared) })
-	p.sa, p.old, p.moved = s, nil, true
+	p.sa, p.old, p.moved, p.heard = s, nil, true, time.Now()
 }
 
 // ikeLikings are the IKE proposals that it takes as a responder.

@@ -46,6 +46,9 @@ type device struct {
 	// Ages at which it replaces SAs, and the silence after which it asks; 0 never.
 	ikeAge, childAge, liveness time.Duration
 	keepalive                  time.Duration
+	// margin is how much earlier than that it may be, and fuzz more of the same at random;
+	// edges are the ages at which it tears SAs down that nobody has replaced.
+	margin, childEdge, ikeEdge time.Duration
 	// childRekeyed answers a request of the gateway's to replace a child; nil replaces it.
 	childRekeyed func(p *peer, ps []message.Payload) []message.Payload
 	// pfs refuses further children and replacements without a key exchange.
@@ -84,6 +87,7 @@ type peer struct {
 	server *x509.Certificate
 
 	waits  *pending
+	inside netip.Addr // of a router: a host behind it
 	heard  time.Time
 	inner  [][]byte // packets that came out of the tunnel
 	sealed int      // of which packet is the last
@@ -114,6 +118,7 @@ type sa struct {
 	extra        ike.IntAuth
 	plain        []byte // the last message of the other side as message.Plain
 	since        time.Time
+	early        time.Duration // before the age of the device
 }
 
 // inbound is a message that was opened.
@@ -155,6 +160,16 @@ func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
 	return b
+}
+
+// early is by how much it is ahead of its own times: once the margin, and at random up to
+// once more.
+func (p *peer) early() time.Duration {
+	if p.margin == 0 {
+		return 0
+	}
+	n := binary.BigEndian.Uint32(random(4))
+	return p.margin + time.Duration(float64(n)/(1<<32)*float64(p.margin))
 }
 
 func newSPI() message.SPI { return message.SPI(binary.BigEndian.Uint64(random(8)) | 1) }
@@ -426,21 +441,26 @@ func (p *peer) live(d time.Duration) {
 		}
 		var ikeAt, askAt, keepAt time.Time
 		if p.sa != nil {
-			ikeAt, askAt, keepAt = due(p.sa.since, p.ikeAge), due(p.heard, p.liveness), due(kept, p.keepalive)
+			ikeAt, askAt, keepAt = due(p.sa.since, p.ikeAge-p.sa.early), due(p.heard, p.liveness), due(kept, p.keepalive)
 			for _, c := range p.kids {
-				due(c.since, p.childAge)
+				due(c.since, p.childAge-c.early)
+				due(c.since, p.childEdge)
 			}
+			due(p.sa.since, p.ikeEdge)
 		}
 		if d, ok := p.receive(next); ok {
 			p.take(d)
 			continue
 		}
 		now := time.Now()
+		if p.sa != nil && (p.ikeEdge > 0 && now.Sub(p.sa.since) >= p.ikeEdge || p.childEdge > 0 && slices.ContainsFunc(p.kids, func(c *child) bool { return now.Sub(c.since) >= p.childEdge })) {
+			p.fails("nobody has replaced an SA in time, and it is torn down")
+		}
 		passed := func(at time.Time, age time.Duration) bool { return age > 0 && !now.Before(at) }
 		if !now.Before(end) {
 			return
 		}
-		switch i := slices.IndexFunc(p.kids, func(c *child) bool { return passed(c.since.Add(p.childAge), p.childAge) }); {
+		switch i := slices.IndexFunc(p.kids, func(c *child) bool { return passed(c.since.Add(p.childAge-c.early), p.childAge) }); {
 		case i >= 0:
 			p.rekeyChild(p.kids[i])
 		case passed(ikeAt, p.ikeAge):
