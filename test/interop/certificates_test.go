@@ -351,3 +351,40 @@ func TestCertificates(t *testing.T) {
 		}
 	}
 }
+
+// TestRevokedAtReauthentication: strongSwan has come in, its certificate is put on the list, and
+// it does not come in again.
+func TestRevokedAtReauthentication(t *testing.T) {
+	start(t)
+	b := newBureau(t, pki.ECDSAP256)
+	list := func(revoked ...pki.RevokedCert) string {
+		der, err := b.sales.IssueCRL(revoked, int64(len(revoked))+1, time.Now(), time.Now().Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.file("sales.crl", der)
+	}
+	p, leaks := scenario{
+		name: "revoked-at-reauthentication", moreA: "reauth = \"6s\"\n",
+		moreB: "over_time = 3s\n rand_time = 0s", swan: swanSettings{lines: "make_before_break = yes"},
+		proofs: func(*testing.T) *proofs {
+			p := b.proofs(fmt.Sprintf("crl = [%q]\n", list()))
+			p.handler = nil
+			return p
+		},
+	}.prepare(t, false)
+	p.m.serve()
+	if out, err := p.s.initiate("net"); err != nil {
+		t.Fatalf("swanctl --initiate: %v\n%s", err, out)
+	}
+	p.m.awaitUp(1)
+	p.traffic(t, inA4, inB4)
+	list(pki.RevokedCert{Serial: b.swan.Cert.SerialNumber, At: time.Now(), Reason: 1})
+	if out, err := p.m.martlet("reload", "-c", p.m.config); err != nil {
+		t.Errorf("martlet reload: %v\n%s", err, out)
+	}
+	p.m.proc.says("cert-revoked")
+	p.m.awaitDown()
+	leaks.clean(t)
+	p.m.end()
+}
