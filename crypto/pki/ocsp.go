@@ -18,8 +18,9 @@ import (
 // freshFor is how long an OCSP response holds that does not say when the next one comes.
 const freshFor = time.Hour
 
-// maxOCSP is the largest OCSP response that is read, in octets.
-const maxOCSP = 64 << 10
+// maxOCSP is the largest OCSP response that is read, in octets. It bounds the keys of the
+// responders inside, too.
+const maxOCSP = 16 << 10
 
 // OCSPRequest asks a responder about the certificate (RFC 6960 §4.1). It has no nonce:
 // most responders sign in advance (RFC 5019 §2.1.1), and validity times tell old answers.

@@ -109,7 +109,14 @@ func (v Verifier) Chain(leaf *x509.Certificate, intermediates []*x509.Certificat
 // or itself. crypto/x509 searches upward from the leaf and tries up to a hundred signatures, by
 // keys of a stranger's making; downward from the roots each certificate is tried once, by
 // keys that are trusted.
+//
+// A certificate with a key of more than maxRSA bits is left out at once: to verify one
+// signature by a key of 240,000 bits, which fits into an IKE message, takes seconds.
 func (v Verifier) trusted(certs []*x509.Certificate) []*x509.Certificate {
+	certs = slices.DeleteFunc(slices.Clone(certs), func(c *x509.Certificate) bool {
+		key, ok := c.PublicKey.(*rsa.PublicKey)
+		return ok && key.N.BitLen() > maxRSA
+	})
 	if len(certs) < 3 || len(v.Roots) == 0 {
 		return certs // the search is short, or the system's roots are not known here
 	}

@@ -360,8 +360,6 @@ func TestRow50Chains(t *testing.T) {
 	wantCode(t, "a circle with a way out", v.Verify(leaf.cert, append(cross, exit.cert), ServerAuth), "")
 }
 
-// Certificates and keys of the golden transcripts: they load, fit, verify, and sign the
-// octets that strongSwan signed.
 // TestRow50StrangersKeys: of certificates that sign each other in circles none is looked at,
 // but those that a trusted CA leads to, in whatever order they come.
 func TestRow50StrangersKeys(t *testing.T) {
@@ -395,6 +393,26 @@ func TestRow50StrangersKeys(t *testing.T) {
 	wantCode(t, "a stranger", v.Verify(stray.cert, mixed, ServerAuth), CodeUnknownAuthority)
 }
 
+// TestRow53HugeKeys: nobody verifies a signature by a key of 240,000 bits, which takes
+// seconds, because a stranger sent it as a CA's.
+func TestRow53HugeKeys(t *testing.T) {
+	root := (*testCA)(nil).make(t, "root", true, nil)
+	v := Verifier{Roots: []*x509.Certificate{root.cert}, Now: testNow}
+	for bits, want := range map[int]int{maxRSA: 1, maxRSA + 8: 0, 240_000: 0} {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+		huge := root.make(t, "huge", true, func(c *x509.Certificate) {
+			c.PublicKey = &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 1<<31 - 1}
+		})
+		for _, list := range [][]*x509.Certificate{{huge.cert}, {huge.cert, huge.cert, huge.cert}} {
+			if got := v.trusted(list); min(len(got), 1) != want {
+				t.Errorf("%d of %d CAs with a key of %d bits are looked at", len(got), len(list), bits)
+			}
+		}
+	}
+}
+
+// Certificates and keys of the golden transcripts: they load, fit, verify, and sign the
+// octets that strongSwan signed.
 func TestGoldenCertificates(t *testing.T) {
 	root := vectors(t)
 	for _, dir := range []string{"cert-ecdsa", "cert-ed25519", "cert-rsa-legacy", "cert-rsa-pkcs1"} {
