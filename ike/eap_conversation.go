@@ -41,11 +41,19 @@ type EAPServer struct {
 	MinTLS, MaxTLS uint16 // of crypto/tls; zero: 1.2 and 1.3
 }
 
+// Codes of EAP packets (RFC 3748 §4).
+const (
+	eapResponse = 2
+	eapSuccess  = 3
+	eapFailure  = 4
+)
+
 // conversation is EAP in one round of IKE_AUTH, in either role.
 type conversation struct {
 	end      eapEnd // nil: not begun, or it is somewhere else
 	seated   bool
 	over     bool // successfully; AUTH comes next
+	refused  bool // on an initiator: EAP-Failure came, with which the gateway ended the SA
 	msk      suite.Secret
 	identity string // on a responder: who the peer is
 	id       byte   // of our EAP-Request/Identity, where we relay

@@ -13,6 +13,7 @@ import (
 // eapPacket takes the gateway's next EAP packet.
 func (t *authTask) eapPacket(s *ikeSA, packet []byte) {
 	c := s.eap
+	c.refused = packet[0] == eapFailure
 	if c.end != nil {
 		t.eapStep(s, c.end.Handle(packet))
 		return
@@ -99,8 +100,8 @@ func (t *authTask) eapStep(s *ikeSA, st eap.Step) {
 		s.eapVouch(c, s.conn.Remote.Revocation, st.Vouch, func(st eap.Step) { t.eapStep(s, st) })
 	case st.Done && st.Err != nil:
 		err := errEAP(s, st.Err)
-		if err.Remote {
-			// The gateway has ended the SA with its EAP-Failure.
+		if c.refused {
+			// The gateway has ended the SA, whoever of us found the fault.
 			s.close(err.What, err)
 			return
 		}

@@ -111,9 +111,13 @@ func (s *ikeSA) refuseEAP(a *authentication, failure []byte, err *Error) {
 // relay passes an EAP packet of the peer on, once it has given a name.
 func (s *ikeSA) relay(a *authentication, packet []byte) {
 	c := s.eap
+	if packet[0] != eapResponse {
+		s.refuseEAP(a, resultOf(packet, false), errEAP(s, errNoResponse))
+		return
+	}
 	if c.identity == "" {
 		// Code, identifier, length and type stand before the name (RFC 3748 §5.1).
-		if len(packet) < 6 || packet[0] != 2 || packet[1] != c.id || packet[4] != byte(eap.TypeIdentity) {
+		if len(packet) < 6 || packet[1] != c.id || packet[4] != byte(eap.TypeIdentity) {
 			s.refuseAuth(errEAPMissing(s))
 			return
 		}
@@ -139,7 +143,7 @@ func (s *ikeSA) relay(a *authentication, packet []byte) {
 			s.refuseEAP(a, answer, errRelayRejected(s, c.identity))
 			return
 		case got.Accept:
-			if len(answer) == 0 || answer[0] != 3 {
+			if len(answer) == 0 || answer[0] != eapSuccess {
 				answer = resultOf(packet, true)
 			}
 			c.over, c.msk = true, got.MSK
@@ -157,9 +161,9 @@ func (s *ikeSA) relay(a *authentication, packet []byte) {
 
 // resultOf is EAP-Success or EAP-Failure to a response (RFC 3748 §4.2).
 func resultOf(response []byte, success bool) []byte {
-	code := byte(4)
+	code := byte(eapFailure)
 	if success {
-		code = 3
+		code = eapSuccess
 	}
 	return []byte{code, response[1], 0, 4}
 }

@@ -9,6 +9,7 @@ import (
 	"martlet/crypto/pki"
 	"martlet/crypto/suite"
 	"martlet/ike/eap"
+	"martlet/ike/message"
 )
 
 const testPassword = "open sesame"
@@ -289,7 +290,7 @@ func TestRoundsOfEAP(t *testing.T) {
 }
 
 // relayServer is an AAA server made of our own.
-func relayServer(t testing.TB, users map[string]string) func(Relay) Relayed {
+func relayServer(users map[string]string) func(Relay) Relayed {
 	servers := map[SAID]*eap.Server{}
 	return func(q Relay) Relayed {
 		srv := servers[q.SA]
@@ -328,12 +329,12 @@ func TestEAPRelayed(t *testing.T) {
 		password        string
 		client, gateway Code
 	}{
-		{"accepted", relayServer(t, users), testPassword, "", ""},
-		{"rejected", relayServer(t, users), "wrong", Code(eap.CodePassword), Code(eap.CodeRefused)},
+		{"accepted", relayServer(users), testPassword, "", ""},
+		{"rejected", relayServer(users), "wrong", Code(eap.CodePassword), Code(eap.CodeRefused)},
 		{"no answer", func(Relay) Relayed { return Relayed{Err: errWrongReply} }, testPassword, Code(eap.CodeRefused), CodeEAPRelay},
 		{"nonsense", func(Relay) Relayed { return Relayed{Packet: []byte{3, 1, 0, 4}} }, testPassword, Code(eap.CodeRefused), CodeEAPRelay},
 		{"accepted at once", func(Relay) Relayed { return Relayed{Accept: true} }, testPassword, Code(eap.CodeEarlySuccess), CodeAuthRefused},
-		{"no key", withoutKey(relayServer(t, users)), testPassword, CodeAuthRefused, CodeEAPBinding},
+		{"no key", withoutKey(relayServer(users)), testPassword, CodeAuthRefused, CodeEAPBinding},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			client, gateway := eapPair(t)
@@ -356,6 +357,61 @@ func TestEAPRelayed(t *testing.T) {
 			w.run(time.Hour)
 			empty(t, a, b)
 		})
+	}
+}
+
+// TestOnlyResponsesAreRelayed: what else a peer sends stays here, at every step.
+func TestOnlyResponsesAreRelayed(t *testing.T) {
+	for _, code := range []byte{0, 1, 3, 4, 5} {
+		for steps := range uint32(2) {
+			client, gateway := eapPair(t)
+			gateway.Remote.EAP = EAPServer{Relay: true}
+			w, a, b := eapHosts(t, client, gateway)
+			b.relay = relayServer(map[string]string{"carol@example.org": testPassword})
+			w.fate = func(h *host, m Send) int {
+				if head, err := message.ParseHeader(m.Data); h == a && err == nil && head.MessageID > 1+steps {
+					return 0
+				}
+				return 1
+			}
+			a.initiate("home", b)
+			w.run(time.Second)
+			relayed := countAsked[Relay](b)
+			if relayed != int(steps) {
+				t.Fatalf("%d packets were relayed, want %d", relayed, steps)
+			}
+			b.deliver(a, craft(t, engineOf(a), message.IKEAuth, 2+steps, message.FlagInitiator, &message.EAP{Data: []byte{code, 1, 0, 5, 1}}))
+			if got := countAsked[Relay](b); got != relayed {
+				t.Errorf("code %d is relayed at step %d", code, steps)
+			}
+			if got := b.downCode(); got != Code(eap.CodeProtocol) {
+				t.Errorf("code %d at step %d: the gateway's code is %s", code, steps, got)
+			}
+		}
+	}
+}
+
+// TestRefusedByEAPFailure: with EAP-Failure the gateway has ended the SA, and the client asks
+// nothing more of it, whoever of them found the fault.
+func TestRefusedByEAPFailure(t *testing.T) {
+	for name, spoil := range map[string]func(client *Connection){
+		"gateway": func(client *Connection) { client.Local.EAP.Password = []byte("wrong") },
+		"client":  func(client *Connection) { client.Local.EAP.ServerName = identity(t, "other.example.org") },
+	} {
+		for _, method := range []eap.Type{eap.TypeTTLS, eap.TypePEAP} {
+			client, gateway := eapPair(t, method)
+			spoil(client)
+			w, a, b := eapHosts(t, client, gateway)
+			a.initiate("home", b)
+			w.run(time.Minute)
+			if got := a.downCode(); got == "" {
+				t.Fatalf("%s, %v: it is up", name, method)
+			}
+			if n := len(sentOf(a, message.Informational, false)); n != 0 {
+				t.Errorf("%s, %v: %d packets went into the void", name, method, n)
+			}
+			empty(t, a)
+		}
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 
 var errNoRequest = errors.New("its answer has neither a verdict nor an EAP request")
 
+// errNoResponse: a AAA server is not bothered with anything else, and most do not answer it.
+var errNoResponse = &eap.Error{Code: eap.CodeProtocol, What: "the client's EAP packet is no response"}
+
 // errEAP puts what package eap says into an Error; the codes are the same.
 func errEAP(s *ikeSA, err error) *Error {
 	out := &Error{

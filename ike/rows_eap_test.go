@@ -75,7 +75,7 @@ func TestRow28EarlySuccess(t *testing.T) {
 			client, gateway := eapPair(t)
 			gateway.Remote.EAP = EAPServer{Relay: true}
 			w, a, b := eapHosts(t, client, gateway)
-			honest, n := relayServer(t, b.accounts), 0
+			honest, n := relayServer(b.accounts), 0
 			b.relay = func(q Relay) Relayed {
 				if n++; n == at {
 					return Relayed{Accept: true, MSK: key}
