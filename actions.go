@@ -113,10 +113,10 @@ func (s *shard) ask(a ike.Ask) {
 	case ike.Account:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.node.account(q)})
 	case ike.Credential:
-		s.node.tasks.Go(func() { s.post(ike.Answer{ID: a.ID, Value: s.node.credential(q)}) })
+		s.await(a.ID, func() ike.Reply { return s.node.credential(q) })
 	case ike.Relay:
 		l := s.node.peers.login(s.node.ctx, q)
-		s.node.tasks.Go(func() { s.post(ike.Answer{ID: a.ID, Value: s.node.peers.relay(l, q.Packet)}) })
+		s.await(a.ID, func() ike.Reply { return s.node.peers.relay(l, q.Packet) })
 	case ike.Configure:
 		s.node.expect(q.SA)
 		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
@@ -156,7 +156,7 @@ func (s *shard) aside(id ike.AskID, run func() ike.Reply) {
 	})
 }
 
-// await runs what waits for a server on a goroutine of its own, and posts the reply.
+// await runs what waits for a server or a person on a goroutine of its own, and posts the reply.
 func (s *shard) await(id ike.AskID, run func() ike.Reply) {
 	s.node.tasks.Go(func() { s.post(ike.Answer{ID: id, Value: s.guarded(run)}) })
 }

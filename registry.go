@@ -124,15 +124,21 @@ func (r *registry) reload(c *config.Config) {
 	r.take(c)
 }
 
-// user gives a guest what the file says of the user that it proved to be, by EAP or by a
-// certificate. A pre-shared key proves no name: whoever has it may claim any.
-func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
-	last := conn.Peer.Auth
+// lastRound is how a peer proves itself in the last round.
+func lastRound(conn *config.Connection) *config.Auth {
 	if conn.Peer2.IsSet() {
-		last = conn.Peer2.Auth
+		return &conn.Peer2
 	}
+	return &conn.Peer
+}
+
+// user gives a guest what the file says of the user that it proved to be, by EAP or by a
+// certificate. A pre-shared key proves no name: whoever has it may claim any. Nor does a bare
+// key, but for the one name that is configured beside it.
+func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
+	last := lastRound(conn)
 	name := q.EAPIdentity
-	if name == "" && last != "psk" {
+	if name == "" && last.Auth == "cert" && (len(last.Verifier.Keys) == 0 || last.Identity == q.Identity) {
 		name = nameOf(q.Identity)
 	}
 	if u := r.conf().Users[name]; u != nil && name != "" {
@@ -141,14 +147,17 @@ func (r *registry) user(conn *config.Connection, g *guest, q ike.Admit) {
 }
 
 // dismissed tells whether a user that logged in once, by a password, has no account any more:
-// who resumes an SA is not asked for the password again.
+// who resumes an SA is not asked for the password again. Where it may have been a certificate
+// as well, the peer proves itself anew.
 func (r *registry) dismissed(conn *config.Connection, name string) bool {
-	last := &conn.Peer
-	if conn.Peer2.IsSet() {
-		last = &conn.Peer2
-	}
-	byPassword := len(last.Methods) > 0 && !slices.Contains(last.Methods, "tls")
+	byPassword := slices.ContainsFunc(lastRound(conn).Methods, func(m string) bool { return m != "tls" })
 	return name != "" && byPassword && r.conf().Users[name] == nil
+}
+
+// watched tells whether somebody may revoke what a peer proves itself by. Then it gets no
+// ticket, by which it would come in again without that being asked.
+func watched(conn *config.Connection) bool {
+	return conn.Peer.Policy != pki.RevocationOff || conn.Peer2.Policy != pki.RevocationOff
 }
 
 // admit answers an engine that has authenticated a peer, and tells which other SAs must
@@ -162,12 +171,11 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 	g := &guest{sa: q.SA, connection: q.Connection, identity: q.Identity, claimed: q.Claimed, path: q.Path}
 	conn := r.conf().Connections[q.Connection]
 	r.grant(g)
-	if conn != nil && g.grant == nil {
-		r.user(conn, g, q)
-	}
 	if conn == nil {
-		r.in[q.SA] = g
-		return ike.Admission{}, nil
+		return ike.Admission{Refuse: "connection " + q.Connection + " is gone: the configuration is another one now"}, nil
+	}
+	if g.grant == nil {
+		r.user(conn, g, q)
 	}
 	if q.Ticket != (ike.TicketID{}) && r.dismissed(conn, q.EAPIdentity) {
 		return ike.Admission{Refuse: fmt.Sprintf("%v has no account any more", g.identity)}, nil
@@ -183,7 +191,7 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 		r.release(r.in[t.SA], false)
 	}
 	r.in[q.SA] = g
-	admission := ike.Admission{Barred: barred(conn, g.groups), NoTicket: g.grant != nil}
+	admission := ike.Admission{Barred: barred(conn, g.groups), NoTicket: g.grant != nil || watched(conn)}
 	if g.grant != nil {
 		admission.Lifetime = g.grant.SessionTimeout
 	}

@@ -1,6 +1,8 @@
 package martlet
 
 import (
+	"crypto"
+	"crypto/ed25519"
 	"net/netip"
 	"os"
 	"slices"
@@ -211,6 +213,53 @@ func TestUsers(t *testing.T) {
 	}
 }
 
+// TestBareKeyIsNoUser: whoever has a bare key may call himself anything, and is the user that
+// is configured beside the key or nobody.
+func TestBareKeyIsNoUser(t *testing.T) {
+	r, _ := testRegistry(t, usersText)
+	conn := r.conf().Connections["login"]
+	conn.Peer.Auth, conn.Peer.Verifier.Keys = "cert", []crypto.PublicKey{ed25519.PublicKey{}}
+	for i, test := range []struct {
+		configured string
+		in         bool
+	}{{"", false}, {"*.test", false}, {"carol.test", true}} {
+		conn.Peer.Identity = pki.Identity{}
+		if test.configured != "" {
+			conn.Peer.Identity = pki.Identity{Type: pki.IDFQDN, Data: test.configured}
+		}
+		q := admitOf(ike.SAID(i+1), "carol.test", "carol.test", "192.0.2.4:4500")
+		q.Connection = "login"
+		r.admit(q)
+		if got := r.in[q.SA].groups; (got != nil) != test.in {
+			t.Errorf("configured %q: carol is in %v", test.configured, got)
+		}
+	}
+}
+
+// TestNoTicketWhereRevoked: a ticket would let in whose certificate was revoked since.
+func TestNoTicketWhereRevoked(t *testing.T) {
+	r, _ := testRegistry(t, usersText)
+	conn := r.conf().Connections["login"]
+	for i, policy := range []pki.Revocation{pki.RevocationOff, pki.RevocationRelaxed, pki.RevocationStrict} {
+		conn.Peer.Policy = policy
+		q := admitOf(ike.SAID(i+1), "alice", "phone", "192.0.2.1:4500")
+		q.Connection = "login"
+		if got, _ := r.admit(q); got.Refuse != "" || got.NoTicket != (policy != pki.RevocationOff) {
+			t.Errorf("%v: %+v", policy, got)
+		}
+	}
+}
+
+// TestAdmitGone: nobody comes in by a connection that a reload took away meanwhile.
+func TestAdmitGone(t *testing.T) {
+	r, _ := testRegistry(t, usersText)
+	q := admitOf(1, "alice", "phone", "192.0.2.1:4500")
+	q.Connection = "gone"
+	if got, _ := r.admit(q); got.Refuse == "" || len(r.in) != 0 {
+		t.Errorf("admitted %+v", got)
+	}
+}
+
 // TestResumedUser: who logged in by a password once and has no account any more cannot come back
 // by a ticket.
 func TestResumedUser(t *testing.T) {
@@ -223,8 +272,9 @@ func TestResumedUser(t *testing.T) {
 	}{
 		{[]string{"mschapv2"}, "alice", true},
 		{[]string{"mschapv2"}, "gone", false},
-		{[]string{"mschapv2", "tls"}, "gone", true}, // a certificate needs no account
-		{nil, "gone", true},                         // RADIUS knows
+		{[]string{"mschapv2", "tls"}, "gone", false}, // it may have been the password
+		{[]string{"tls"}, "gone", true},              // a certificate needs no account
+		{nil, "gone", true},                          // RADIUS knows
 	} {
 		conn.Peer.Methods = test.methods
 		q := admitOf(ike.SAID(i+1), test.user, "phone", "192.0.2.1:4500")

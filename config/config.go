@@ -173,7 +173,8 @@ type Connection struct {
 	Strict bool `toml:"strict"`
 	// Tickets is how long a peer can resume an SA that it lost without proving itself anew (RFC
 	// 5723), 24h at most: as a gateway, the life of the tickets that we give out; as a client,
-	// how long we use one. "0s" never.
+	// how long we use one. "0s" never. Peers that RADIUS let in, and those of a connection that
+	// asks about revocation, get none from us.
 	Tickets Duration `toml:"tickets" default:"1h"`
 	// Childless is about IKE SAs without a child, whose children come later, each with a key
 	// exchange of its own (RFC 6023): "allow" lets the peer open such, "prefer" opens such where

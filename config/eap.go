@@ -197,6 +197,9 @@ func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path, dir string) 
 	} else {
 		f.noRevocation(a, path, `certificates of peers need auth = "eap-tls", or "eap" with a ca`)
 	}
+	if slices.Contains(a.Methods, "tls") && a.Verifier.SystemRoots && a.ID == "" && !f.has(join(path, "id")) && !f.has(join(path, "ca")) {
+		f.add(join(path, "id"), "is missing: everybody can get a certificate of a public CA", `id = "*@example.com", or a CA of your own`)
+	}
 	if slices.Equal(a.Methods, []string{"tls"}) && len(a.CA) == 0 && len(a.Verifier.Roots) == 0 && !f.has(join(path, "ca")) {
 		f.add(join(path, "ca"), "is missing", `whose certificates may log in? ca = ["ca.pem"]`)
 	}

@@ -107,6 +107,7 @@ func TestEAPFaults(t *testing.T) {
 		"user without password":   {gateway("password = \"open sesame\"\n", ""), "user.alice.password", "is missing"},
 		"secret of a peer":        {gateway(`auth = "eap"`, "auth = \"eap\"\nsecret = \"x\""), "connection.office.peer.secret", "stand in [user.NAME]"},
 		"tls, no CA":              {gateway(`"eap"`, `"eap-tls"`), "connection.office.peer.ca", "is missing"},
+		"tls, public CA":          {gateway(`"eap"`, "\"eap-tls\"\nca = [\"system\"]"), "connection.office.peer.id", "everybody can get a certificate"},
 		"EAP alone, not allowed":  {client("auth = \"cert\"\nca = [\"ca.pem\"]", "auth = \"eap\"\nid = \"vpn.example.com\""), "connection.office.peer.auth", "set eap_only = true"},
 		"second key":              {roadWarrior + "[connection.office.local2]\nauth = \"psk\"\n", "connection.office.local2.secret", "is missing"},
 		"second method":           {roadWarrior + "[connection.office.local2]\nuser = \"x\"\n", "connection.office.local2.auth", "is missing"},

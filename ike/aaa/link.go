@@ -113,7 +113,7 @@ func (l *link) exchange(ctx context.Context, request *radius.Packet) (*reply, er
 	}
 	b, err := sealRequest(request, id)
 	if err != nil {
-		return nil, err
+		return nil, &unsendableError{err}
 	}
 	p := &pending{code: request.Code, nonce: request.Authenticator, reply: make(chan *reply, 1)}
 	l.expect(id, p)
@@ -150,6 +150,10 @@ func (l *link) exchange(ctx context.Context, request *radius.Packet) (*reply, er
 	}
 	return nil, errNothing
 }
+
+// unsendableError is of a request that cannot be written, since the peer's EAP packet is longer
+// than RADIUS has room for. The server is not to blame.
+type unsendableError struct{ error }
 
 // errNothing also is what a wrong secret looks like: a server drops what it cannot verify.
 var errNothing = errors.New("nothing came; it is down, does not know us as a client, or has another secret")

@@ -158,7 +158,7 @@ func (r *RADIUS) exchange(ctx context.Context, pinned *server, to port, build fu
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if errors.Is(err, net.ErrClosed) && r.ctx.Err() != nil {
+		if ours := (*unsendableError)(nil); errors.As(err, &ours) || errors.Is(err, net.ErrClosed) && r.ctx.Err() != nil {
 			return nil, err
 		}
 		to(s).silent(err)

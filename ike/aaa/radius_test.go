@@ -297,6 +297,31 @@ func TestRowB4SilentRADIUS(t *testing.T) {
 	})
 }
 
+// TestTooLongForRADIUS: a peer's packet that no RADIUS packet can hold ends its login and makes
+// no server look dead.
+func TestTooLongForRADIUS(t *testing.T) {
+	f := &fake{t: t, answer: func(_ int, b []byte) [][]byte {
+		p := answerTo(t, b, radius.CodeAccessChallenge)
+		p.Add(rfc2869.EAPMessage_Type, eapRequest)
+		return [][]byte{sealed(t, p)}
+	}}
+	r := client(t, f)
+	defer r.Close(t.Context())
+	c := conversation(r)
+	if _, err := c.Send(t.Context(), identityPacket("alice")); err != nil {
+		t.Fatal(err)
+	}
+	long := make([]byte, 4096)
+	copy(long, []byte{2, 1, 16, 0, 13})
+	_, err := c.Send(t.Context(), long)
+	if silent := (*SilentError)(nil); err == nil || errors.As(err, &silent) {
+		t.Errorf("%v, want an error that blames no server", err)
+	}
+	if !r.servers[0].auth.usable(time.Now()) || !r.servers[0].auth.dead.IsZero() {
+		t.Error("the server counts as dead")
+	}
+}
+
 func TestFirstPacketSaysWho(t *testing.T) {
 	f := &fake{t: t, answer: func(int, []byte) [][]byte { return nil }}
 	r := client(t, f)
