@@ -29,7 +29,7 @@ func TestOwnSecret(t *testing.T) {
 	if other, err := ownSecret(dir, "s"); err != nil || len(other) != secretLen || bytes.Equal(other, first) {
 		t.Errorf("a damaged one is not replaced: %v", err)
 	}
-	if err := os.Chmod(path, 0o640); err != nil {
+	if err := os.Chmod(path, 0o640); err != nil { //nolint:gosec // too open on purpose
 		t.Fatal(err)
 	}
 	if _, err := ownSecret(dir, "s"); err == nil {

@@ -36,16 +36,13 @@ func newValve(w *world, a, b *host) *valve {
 	return v
 }
 
-// pass delivers the n-th message of a host that is held back; drop loses it.
-func (v *valve) pass(from *host, n int) bool { return v.take(from, n, true) }
-func (v *valve) drop(from *host, n int) bool { return v.take(from, n, false) }
+// pass delivers the first message of a host that is held back; drop loses it.
+func (v *valve) pass(from *host) { v.take(from, true) }
+func (v *valve) drop(from *host) { v.take(from, false) }
 
-func (v *valve) take(from *host, n int, deliver bool) bool {
+func (v *valve) take(from *host, deliver bool) {
 	for i, h := range v.held {
 		if h.from != from {
-			continue
-		}
-		if n--; n >= 0 {
 			continue
 		}
 		v.held = slices.Delete(v.held, i, i+1)
@@ -54,9 +51,8 @@ func (v *valve) take(from *host, n int, deliver bool) bool {
 			v.w.carry(h.send)
 			v.w.run(time.Millisecond)
 		}
-		return true
+		return
 	}
-	return false
 }
 
 // open lets everything through from now on. What is still held is lost.
@@ -116,9 +112,11 @@ func otherIKEGroup(h *host) {
 func closeChild(h *host) { h.handle(CloseChild{Child: h.onlyChild().ID}) }
 func terminate(h *host)  { h.handle(Terminate{Reason: "test"}) }
 func acquireAt(h *host)  { h.handle(Acquire{Connection: h.e.cfg.Connections[0].Name, Child: "dmz"}) }
+
 func both(f func(*host)) func(*world, *host, *host) {
 	return func(_ *world, a, b *host) { f(a); f(b) }
 }
+
 func each(f, g func(*host)) func(*world, *host, *host) {
 	return func(_ *world, a, b *host) { f(a); g(b) }
 }
@@ -235,13 +233,13 @@ func TestCrossings(t *testing.T) {
 					for _, step := range prefix {
 						switch step {
 						case 'a':
-							v.pass(a, 0)
+							v.pass(a)
 						case 'b':
-							v.pass(b, 0)
+							v.pass(b)
 						case 'A':
-							v.drop(a, 0)
+							v.drop(a)
 						case 'B':
-							v.drop(b, 0)
+							v.drop(b)
 						}
 					}
 					fromA := slices.ContainsFunc(v.held, func(h heldBack) bool { return h.from == a })

@@ -31,12 +31,18 @@ func TestConfigReplyToWhatWasAsked(t *testing.T) {
 		request *message.Config
 		want    []message.AttributeType
 	}{
-		{"the strongSwan app", lease, request(message.InternalIP4Address, message.InternalIP6Address, message.InternalIP4DNS, message.InternalIP6DNS),
-			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS}},
-		{"iOS", lease, request(message.InternalIP4Address, message.InternalIP4Netmask, message.InternalIP4DHCP, message.InternalIP4DNS, message.InternalDNSDomain),
-			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS, message.InternalDNSDomain}},
-		{"Martlet", lease, configRequest(&Connection{RequestIPv4: true}, nil),
-			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS, message.InternalIP4Subnet, message.InternalDNSDomain}},
+		{
+			"the strongSwan app", lease, request(message.InternalIP4Address, message.InternalIP6Address, message.InternalIP4DNS, message.InternalIP6DNS),
+			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS},
+		},
+		{
+			"iOS", lease, request(message.InternalIP4Address, message.InternalIP4Netmask, message.InternalIP4DHCP, message.InternalIP4DNS, message.InternalDNSDomain),
+			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS, message.InternalDNSDomain},
+		},
+		{
+			"Martlet", lease, configRequest(&Connection{RequestIPv4: true}, nil),
+			[]message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS, message.InternalIP4Subnet, message.InternalDNSDomain},
+		},
 		{"no resolver", alone, request(message.InternalIP4Address, message.InternalDNSDomain), []message.AttributeType{message.InternalIP4Address}},
 	} {
 		reply := configReply(test.lease, test.request)

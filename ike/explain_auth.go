@@ -17,6 +17,8 @@ func (m AuthMethod) String() string {
 		return "certificate"
 	case AuthEAP:
 		return "EAP"
+	case authResumed:
+		return "session resumption"
 	}
 	return fmt.Sprintf("method %d", uint8(m))
 }

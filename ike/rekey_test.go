@@ -428,8 +428,8 @@ func TestRekeyOddPeers(t *testing.T) {
 			old := b.onlyChild().ID
 			v := newValve(w, a, b)
 			rekeyChild(a)
-			v.pass(a, 0)
-			v.pass(b, 0)
+			v.pass(a)
+			v.pass(b)
 			for id := range b.installed {
 				if id != old {
 					b.poke(func(s *ikeSA) {
@@ -437,32 +437,32 @@ func TestRekeyOddPeers(t *testing.T) {
 					})
 				}
 			}
-			v.pass(b, 0)
+			v.pass(b)
 			v.open()
 		}, 0},
 		"it deletes the child before it answers": {func(t *testing.T, w *world, a, b *host) {
 			v := newValve(w, a, b)
 			rekeyChild(a)
-			v.pass(a, 0)
-			v.drop(b, 0)
+			v.pass(a)
+			v.drop(b)
 			for _, c := range engineOf(b).children {
 				if c.successor != nil {
 					b.handle(CloseChild{c.ID})
 				}
 			}
-			v.pass(b, 0)
+			v.pass(b)
 			v.open()
 		}, 0},
 		"its answer to the delete never comes": {func(t *testing.T, w *world, a, b *host) {
 			v := newValve(w, a, b)
 			rekeyChild(a)
-			v.pass(a, 0)
-			v.pass(b, 0)
-			v.pass(a, 0)
+			v.pass(a)
+			v.pass(b)
+			v.pass(a)
 			for range 4 {
-				v.drop(b, 0)
+				v.drop(b)
 				w.run(4 * time.Second)
-				v.pass(a, 0)
+				v.pass(a)
 			}
 			v.open()
 		}, 1},
@@ -491,8 +491,8 @@ func TestRekeyCrossedByNoDelete(t *testing.T) {
 		rekeyChild(a)
 		rekeyChild(b)
 		for range 2 {
-			v.pass(a, 0)
-			v.pass(b, 0)
+			v.pass(a)
+			v.pass(b)
 		}
 		// Whoever lost asks to delete its child: that is never done, as far as the other knows.
 		b.poke(func(s *ikeSA) { s.queue = nil })

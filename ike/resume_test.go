@@ -274,7 +274,7 @@ func TestTicketFormat(t *testing.T) {
 			t.Errorf("%d octets open", i)
 		}
 	}
-	plain, err := made.append(nil)
+	plain, err := made.marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestTicketFormat(t *testing.T) {
 
 func FuzzTicket(f *testing.F) {
 	made := &ticket{connection: "rw", d: make([]byte, 32), suite: suite.Suite{}}
-	if plain, err := made.append(nil); err == nil {
+	if plain, err := made.marshal(); err == nil {
 		f.Add(plain)
 	}
 	f.Add([]byte{1})
@@ -308,7 +308,7 @@ func FuzzTicket(f *testing.F) {
 		if !ok {
 			return
 		}
-		again, err := got.append(nil)
+		again, err := got.marshal()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -104,9 +104,9 @@ func readIdentity(s *cryptobyte.String) (id pki.Identity, ok bool) {
 	return pki.Identity{Type: pki.IDType(kind), Data: string(data)}, ok
 }
 
-// append writes a ticket before it is sealed.
-func (t *ticket) append(out []byte) ([]byte, error) {
-	b := cryptobyte.NewBuilder(out)
+// marshal writes a ticket before it is sealed.
+func (t *ticket) marshal() ([]byte, error) {
+	b := cryptobyte.NewBuilder(nil)
 	b.AddUint8(ticketVersion)
 	b.AddBytes(t.id[:])
 	b.AddUint64(uint64(t.until.Unix()))
@@ -122,7 +122,7 @@ func (t *ticket) append(out []byte) ([]byte, error) {
 	return b.Bytes()
 }
 
-// parseTicket reads what append wrote.
+// parseTicket reads what marshal wrote.
 func parseTicket(plain []byte) (*ticket, bool) {
 	s := cryptobyte.String(plain)
 	var version uint8
@@ -161,7 +161,7 @@ func (e *Engine) sealTicket(t *ticket) []byte {
 		return nil
 	}
 	aead, err := k.sealer()
-	plain, failed := t.append(nil)
+	plain, failed := t.marshal()
 	if err != nil || failed != nil {
 		return nil
 	}

@@ -191,7 +191,7 @@ func (f *follower) take(ev martlet.Event) {
 		fmt.Fprintf(f.w, "  %-16s %s\n", ev.Stage, took(ev.Took))
 	case martlet.EventEstablished:
 		f.established = true
-	case martlet.EventWarning: // stands in the log
+	case martlet.EventWarning, martlet.EventMoved, martlet.EventRekeyed, martlet.EventRekeyFailed: // stand in the log
 	case martlet.EventRedirected:
 		fmt.Fprintf(f.w, "  redirected to %s\n", ev.Text)
 	case martlet.EventRetry:

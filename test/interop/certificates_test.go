@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
-	"golang.org/x/sys/unix"
 
 	"martlet/crypto/pki"
 )
@@ -68,11 +67,7 @@ func (ns *namespace) listen(at string) net.Listener {
 	go func() {
 		// The thread is not used again: it ends with the goroutine.
 		runtime.LockOSThread()
-		fd, err := unix.Open("/run/netns/"+ns.name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			_ = unix.Close(fd)
-		}
+		err := enter(ns.name)
 		var l net.Listener
 		if err == nil {
 			l, err = net.Listen("tcp", at)
