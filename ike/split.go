@@ -89,6 +89,7 @@ type childSet struct {
 const (
 	maxSplits  = 64 // SAs of one configured child that we open
 	maxRefusal = 16 // requests that come to nothing
+	maxCuts    = 1 << 16
 )
 
 func (s *ikeSA) setOf(cfg *ChildConfig) *childSet {
@@ -123,10 +124,12 @@ func (s *ikeSA) covered(cfg *ChildConfig, p Packet) bool {
 }
 
 // leftOver is what no SA of a configured child has. Of a pair of selectors of which one has
-// a part, the peer holds the rest back, and it is left out; with cut, it is left over.
+// a part, the peer holds the rest back, and it is left out; with cut, it is left over. A peer
+// that cuts it into so many pieces that it costs something to find the rest gets no further
+// request.
 func (s *ikeSA) leftOver(cfg *ChildConfig, cut bool) []region {
 	var out []region
-	these := s.those(cfg)
+	these, budget := s.those(cfg), maxCuts
 	for _, l := range s.localSelectors(cfg) {
 		for _, r := range s.remoteSelectors(cfg) {
 			rest := []region{{l, r}}
@@ -134,7 +137,9 @@ func (s *ikeSA) leftOver(cfg *ChildConfig, cut bool) []region {
 				continue
 			}
 			for _, c := range these {
-				rest = withoutChild(rest, c, cut)
+				if rest = withoutChild(rest, c, cut, &budget); budget < 0 {
+					return nil
+				}
 			}
 			if out = append(out, rest...); len(out) >= maxSelectors {
 				return out[:maxSelectors]
@@ -144,10 +149,13 @@ func (s *ikeSA) leftOver(cfg *ChildConfig, cut bool) []region {
 	return out
 }
 
-// withoutChild takes what a child has away from regions.
-func withoutChild(regions []region, c *child, cut bool) []region {
+// withoutChild takes what a child has away from regions, as long as the budget lasts.
+func withoutChild(regions []region, c *child, cut bool, budget *int) []region {
 	for _, l := range c.Local {
 		for _, r := range c.Remote {
+			if *budget -= len(regions); *budget < 0 {
+				return nil
+			}
 			var rest []region
 			for _, x := range regions {
 				part, ok := x.meet(region{l, r})

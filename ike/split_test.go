@@ -3,6 +3,7 @@ package ike
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -456,5 +457,32 @@ func TestNoSelectorsThatWeKnow(t *testing.T) {
 		if _, _, err := engineOf(h).answerChild(r); err == nil || err.Notify != message.TSUnacceptable {
 			t.Errorf("answered with %v", err)
 		}
+	}
+}
+
+// TestPeerThatCutsToPieces: what costs much to find out is not asked for.
+func TestPeerThatCutsToPieces(t *testing.T) {
+	client, gateway := pskPair(t)
+	client.Children[0].Local, client.Children[0].Remote = selectors("10.0.0.0/8"), selectors("0.0.0.0/0")
+	gateway.Children[0].Remote = selectors("10.0.0.0/8")
+	_, a, _ := up(t, client, gateway)
+	s := engineOf(a)
+	crumbs := func(net byte) []message.Selector {
+		var out []message.Selector
+		for i := range byte(250) {
+			out = append(out, hostSelector(netip.AddrFrom4([4]byte{10, net, i, 2 * i})))
+		}
+		return out
+	}
+	for i := range byte(20) {
+		s.children = append(s.children, &child{sa: s, cfg: s.conn.Children[0], ChildInfo: ChildInfo{Local: crumbs(i), Remote: crumbs(100 + i)}})
+	}
+	if left := s.leftOver(s.conn.Children[0], true); left != nil {
+		t.Errorf("%d regions", len(left))
+	}
+	s.children = s.children[:2]
+	s.children[1].Local, s.children[1].Remote = s.children[1].Local[:3], s.children[1].Remote[:3]
+	if left := s.leftOver(s.conn.Children[0], true); len(left) == 0 {
+		t.Error("nothing is left over of what has a few holes")
 	}
 }
