@@ -119,15 +119,15 @@ func (s *shard) ask(a ike.Ask) {
 		s.await(a.ID, func() ike.Reply { return s.node.peers.relay(l, q.Packet) })
 	case ike.Configure:
 		s.node.expect(q.SA)
-		s.aside(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
+		s.await(a.ID, func() ike.Reply { return ike.Configured{Err: s.node.configure(q)} })
 	case ike.Vouch:
 		s.await(a.ID, func() ike.Reply { return s.node.vouch.Load().judge(s.node.ctx, q) })
 	case ike.Staple:
 		s.await(a.ID, func() ike.Reply { return ike.Stapled{OCSP: s.node.vouch.Load().staple(s.node.ctx, q.Credential)} })
 	case ike.FindPaths:
-		s.aside(a.ID, func() ike.Reply { return s.node.findPaths(q) })
+		s.await(a.ID, func() ike.Reply { return s.node.findPaths(q) })
 	case ike.Reach:
-		s.aside(a.ID, func() ike.Reply { return s.node.reach(q) })
+		s.await(a.ID, func() ike.Reply { return s.node.reach(q) })
 	case ike.Usage:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.usage(q)})
 	}
@@ -137,7 +137,7 @@ func (s *shard) ask(a ike.Ask) {
 // lives. In a flood they would pile up otherwise, long after the SAs that wanted them.
 const workWait = 30 * time.Second
 
-// aside runs what may take long on a goroutine of its own, as many at once as
+// aside computes what takes long on a goroutine of its own, as many at once as
 // there are processors, and posts the reply.
 func (s *shard) aside(id ike.AskID, run func() ike.Reply) {
 	s.node.tasks.Go(func() {
@@ -156,7 +156,8 @@ func (s *shard) aside(id ike.AskID, run func() ike.Reply) {
 	})
 }
 
-// await runs what waits for a server or a person on a goroutine of its own, and posts the reply.
+// await runs what waits for a server, a person or the host on a goroutine of its own, and posts
+// the reply. It needs no processor, and whoever computes must not wait for it.
 func (s *shard) await(id ike.AskID, run func() ike.Reply) {
 	s.node.tasks.Go(func() { s.post(ike.Answer{ID: id, Value: s.guarded(run)}) })
 }

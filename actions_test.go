@@ -4,7 +4,9 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"martlet/config"
 	"martlet/ike"
 )
 
@@ -25,6 +27,27 @@ func TestWorkIsNotQueuedForEver(t *testing.T) {
 		}
 		if done, ok := answer.Value.(ike.WorkDone); !ok || done.Err == nil || ran {
 			t.Errorf("got %v, ran %v", answer.Value, ran)
+		}
+		n.tasks.Wait()
+	})
+}
+
+// What waits for the network or the host takes no place of a computation, and gets on while
+// all of them are taken.
+func TestWaitingTakesNoPlaceOfWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := &Node{ctx: ctx, engines: &engines{work: make(chan struct{}, 1)}, Config: &config.Config{}}
+		s := &shard{node: n, in: make(chan ike.Event, 1)}
+		n.engines.work <- struct{}{}
+		began := time.Now()
+		for _, q := range []ike.Question{ike.Reach{}, ike.FindPaths{}, ike.Configure{}} {
+			s.ask(ike.Ask{ID: 1, Question: q})
+			answer, _ := (<-s.in).(ike.Answer)
+			if _, given := answer.Value.(ike.WorkDone); given || time.Since(began) > 0 {
+				t.Errorf("%T: %v after %v", q, answer.Value, time.Since(began))
+			}
 		}
 		n.tasks.Wait()
 	})

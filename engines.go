@@ -125,6 +125,14 @@ func (e *engines) everywhere(ev ike.Event) {
 	}
 }
 
+// reload puts connections in force. It has been done in all engines when it returns: what is
+// begun next must not be judged by the connections of before.
+func (e *engines) reload(ev ike.Reload) {
+	for _, s := range e.shards {
+		s.call(func(*ike.Engine) { s.handle(ev) })
+	}
+}
+
 // statuses collects what all engines have.
 func (e *engines) statuses() []ike.Status {
 	var mu sync.Mutex

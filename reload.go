@@ -59,7 +59,7 @@ func (n *Node) Reload(next *config.Config) error {
 		n.host.reload(next)
 	}
 	n.current.Store(next)
-	n.engines.everywhere(ike.Reload{Connections: connectionsOf(next, n.Serve), Changed: changed, Moved: moved})
+	n.engines.reload(ike.Reload{Connections: connectionsOf(next, n.Serve), Changed: changed, Moved: moved})
 	n.rearm(before, next)
 	for _, name := range moved {
 		n.transfer(next.Connections[name])
@@ -112,10 +112,6 @@ func (n *Node) rearm(before, next *config.Config) {
 // transfer opens a connection whose peer is elsewhere now, and closes the SA that we have then.
 func (n *Node) transfer(conn *config.Connection) {
 	n.tasks.Go(func() {
-		st, ok := n.established(conn.Name)
-		if !ok || !st.Initiator {
-			return
-		}
 		done, err := n.turn(n.ctx, conn.Name)
 		if err != nil {
 			return
@@ -123,6 +119,11 @@ func (n *Node) transfer(conn *config.Connection) {
 		defer done()
 		remotes, err := resolve(n.ctx, conn)
 		for _, remote := range remotes {
+			// It may have been rekeyed meanwhile, or be gone.
+			st, ok := n.established(conn.Name)
+			if !ok || !st.Initiator {
+				return
+			}
 			if err = n.try(n.ctx, conn, remote, want{}, st.SA); err == nil {
 				return
 			}

@@ -125,6 +125,26 @@ func TestReloadToAnotherGateway(t *testing.T) {
 	})
 }
 
+// When Reload returns, what is new is in force: a connection that came with it can be opened at
+// once, each time.
+func TestReloadIsInForceWhenItReturns(t *testing.T) {
+	inBubble(t, 105, func(w *world) {
+		w.gateway(gatewayConfig())
+		client := w.client(clientConfig())
+		for range 40 {
+			without := clientConfig()
+			clear(without.Connections)
+			if err := client.Reload(without); err != nil {
+				w.Fatal(err)
+			}
+			if err := client.Reload(clientConfig()); err != nil {
+				w.Fatal(err)
+			}
+			client.connect()
+		}
+	})
+}
+
 func TestReloadWithAFaultChangesNothing(t *testing.T) {
 	inBubble(t, 104, func(w *world) {
 		gateway, client := w.pair()
