@@ -63,10 +63,32 @@ func BenchmarkCookie(b *testing.B) {
 // BenchmarkIdleMemory tells what an idle SA with a child holds, both ends and the
 // test's own table of what is installed included.
 func BenchmarkIdleMemory(b *testing.B) {
-	client, gateway := pskPair(b)
+	for name, pair := range map[string]func(testing.TB) (client, gateway *Connection){
+		"PSK": pskPair,
+		"EAP": func(t testing.TB) (client, gateway *Connection) {
+			client, gateway = eapPair(t)
+			virtualPair(client, gateway)
+			return client, gateway
+		},
+		"certificates,MLKEM": func(t testing.TB) (client, gateway *Connection) {
+			client, gateway = certPair(t, pki.ECDSAP256, pki.ECDSAP256)
+			client.Proposals = ikeProposals(t, "aes256gcm16-prfsha256-x25519-ke1_mlkem768")
+			gateway.Proposals = client.Proposals
+			return client, gateway
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			client, gateway := pair(b)
+			benchmarkIdleMemory(b, client, gateway)
+		})
+	}
+}
+
+func benchmarkIdleMemory(b *testing.B, client, gateway *Connection) {
 	const pairs = 500
 	for b.Loop() {
-		w, c, g := pair(b, client, gateway)
+		w, c, g := eapHosts(b, client, gateway)
+		g.admit = func(Admit) Admission { return Admission{Lease: testLease} }
 		w.delay = 0
 		g.e.gate.cfg = HalfOpen{CookiePrefix: 1 << 20, CookieTotal: 1 << 20}
 		heap := func() uint64 {
@@ -87,6 +109,9 @@ func BenchmarkIdleMemory(b *testing.B) {
 				clear(h.e.acts)
 			}
 			w.trace, w.wires = nil, nil
+		}
+		if n := len(g.established()); n != pairs {
+			b.Fatalf("%d SAs, want %d", n, pairs)
 		}
 		w.now = w.now.Add(time.Minute)
 		b.ReportMetric(float64(heap()-before)/pairs/2, "B/SA")
