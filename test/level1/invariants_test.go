@@ -36,11 +36,12 @@ func (n *node) checkContent(data []byte) {
 		n.w.fault("%s: sends what it could not read itself: %v", n.name, err)
 		return
 	}
-	if m.Exchange == message.IKESAInit && m.SPIr == 0 {
+	open := m.Exchange == message.IKESAInit || m.Exchange == message.IKESessionResume
+	if open && m.SPIr == 0 {
 		return
 	}
 	e, protected := message.Find[*message.Encrypted](m.Payloads)
-	if !protected && m.Exchange != message.IKESAInit {
+	if !protected && !open {
 		if !mayBePlain(m) {
 			n.w.fault("%s: sends %v without protection", n.name, m.Exchange)
 		}

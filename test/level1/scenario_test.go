@@ -45,7 +45,8 @@ type scenario struct {
 	rekey       time.Duration // lifetime of IKE SAs; 0: longer than the run
 	rekeyChild  time.Duration
 	liveness    time.Duration
-	noMOBIKE    [2]bool // on the client, on the gateway
+	tickets     time.Duration // how long an SA that was lost can be resumed; 0: not at all
+	noMOBIKE    [2]bool       // on the client, on the gateway
 	commands    []command
 	terminateBy int
 }
@@ -122,9 +123,13 @@ func newScenario(r *rand.Rand) scenario {
 			at:   time.Duration(r.Int64N(int64(chaos))),
 			node: r.IntN(2),
 			what: pick("acquire", "acquire", "acquire", "close child", "close child", "unknown SPI", "terminate", "initiate", "crash", "blackout", "rebind", "move", "move",
-				"rekey", "rekey", "rekey child", "rekey child", "rekey child", "aged", "both rekey", "both rekey child"),
+				"rekey", "rekey", "rekey child", "rekey child", "rekey child", "aged", "both rekey", "both rekey child",
+				"reauth", "reauth", "reload", "replace"),
 		}
 		sc.commands = append(sc.commands, c)
+	}
+	if oneIn(3) {
+		sc.tickets = time.Hour
 	}
 	if sc.bad() {
 		sc.commands = nil // a crash would forget the reason
@@ -203,6 +208,7 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		FragmentSize: sc.fragment,
 		Rekey:        sc.rekey,
 		NoMOBIKE:     sc.noMOBIKE[0],
+		Tickets:      sc.tickets,
 	}
 	for _, child := range c.Children {
 		child.Rekey = sc.rekeyChild
@@ -256,6 +262,9 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		c.Local.Next = &user
 	}
 	config := &ike.Config{Connections: []*ike.Connection{c}}
+	if sc.tickets > 0 {
+		config.TicketKey = ike.TicketKey{Epoch: ike.EpochOf(epoch), Key: suite.Secret(psk + psk)[:32]}
+	}
 	config.HalfOpen.EAPLifetime = 30 * time.Second // as without: nobody types here
 	if sc.cookies {
 		config.HalfOpen.CookieTotal = -1 // always

@@ -218,6 +218,16 @@ func (w *world) command(c command) {
 			w.note(n.name, "child %d aged, hard %v", id, hard)
 			n.handle(ike.ChildAged{Child: id, Hard: hard})
 		}
+	case "reauth":
+		w.note(n.name, "reauth")
+		n.handle(ike.Reauth{Within: w.upTo(20 * time.Second)})
+	case "reload", "replace":
+		w.note(n.name, "%s", c.what)
+		ev := ike.Reload{Connections: n.config().Connections}
+		if c.what == "replace" {
+			ev.Changed = []string{connection}
+		}
+		n.handle(ev)
 	case "unknown SPI":
 		n.handle(ike.UnknownSPI{Path: ike.Path{Local: netip.AddrPortFrom(n.host.Addr(), n.ports[1]), Remote: netip.AddrPortFrom(w.publicAddr(other), other.ports[1]), Encap: true}, SPI: w.rng.Uint32()})
 	case "terminate":
