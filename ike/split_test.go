@@ -24,7 +24,7 @@ func splitPair(t testing.TB) (client, gateway *Connection) {
 }
 
 // asked opens a child's request of one host, as the other one reads it.
-func asked(t testing.TB, to *host, raw []byte) (sa *message.SA, tsi, tsr []message.Selector, rekey bool) {
+func asked(t testing.TB, to *host, raw []byte) (sa *message.SA, tsi, tsr []message.Selector) {
 	t.Helper()
 	_, enc, text, err := message.Open(slices.Clone(raw), engineOf(to).open)
 	if err != nil {
@@ -38,7 +38,7 @@ func asked(t testing.TB, to *host, raw []byte) (sa *message.SA, tsi, tsr []messa
 	if !ok {
 		t.Fatal("no request for a child")
 	}
-	return r.sa, r.tsi, r.tsr, message.FindNotify(ps, message.RekeySA) != nil
+	return r.sa, r.tsi, r.tsr
 }
 
 // strict makes b refuse those requests of a for a child for which no returns an error, as
@@ -49,7 +49,7 @@ func strict(t testing.TB, w *world, a, b *host, no func(tsi, tsr []message.Selec
 		if err != nil || from != a || h.Exchange != message.CreateChildSA || h.IsResponse() || len(b.e.sas) == 0 {
 			return 1
 		}
-		sa, tsi, tsr, _ := asked(t, b, s.Data)
+		sa, tsi, tsr := asked(t, b, s.Data)
 		n := no(tsi, tsr)
 		if n == 0 || sa.Proposals[0].Protocol != suite.ProtocolESP {
 			return 1
@@ -314,9 +314,9 @@ func TestPartsUnderLoss(t *testing.T) {
 	}
 }
 
-// packet is one packet of TCP.
-func packet(local, remote string, port uint16) Packet {
-	p := Packet{Local: selectors(local)[0], Remote: selectors(remote)[0]}
+// packet is one packet of TCP of 10.1.0.7.
+func packet(remote string, port uint16) Packet {
+	p := Packet{Local: selectors("10.1.0.7/32")[0], Remote: selectors(remote)[0]}
 	p.Local.Protocol, p.Local.StartPort, p.Local.EndPort = 6, 40000, 40000
 	p.Remote.Protocol, p.Remote.StartPort, p.Remote.EndPort = 6, port, port
 	return p
@@ -328,11 +328,11 @@ func TestPacketLeadsTheRequest(t *testing.T) {
 	client.Children[1].Remote = selectors("10.7.0.0/16", "10.3.0.0/16")
 	client.Children = append(client.Children, &ChildConfig{Name: "late", OnRequest: true, Proposals: espProposals(t, "aes256gcm16"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.3.0.0/16")})
 	w, a, b := pair(t, client, gateway)
-	p := packet("10.1.0.7/32", "10.3.0.9/32", 443)
+	p := packet("10.3.0.9/32", 443)
 	a.handle(Initiate{Connection: "home", Path: a.path(b, false), Encap: a.path(b, true), Child: "dmz", Packet: p})
 	w.run(time.Second)
 	first := sentOf(a, message.IKEAuth, false)[0]
-	_, tsi, tsr, _ := asked(t, b, first)
+	_, tsi, tsr := asked(t, b, first)
 	if len(tsi) != 2 || tsi[0] != p.Local || len(tsr) != 3 || tsr[0] != p.Remote {
 		t.Errorf("asks for %v and %v", tsi, tsr)
 	}
@@ -346,7 +346,7 @@ func TestPacketLeadsTheRequest(t *testing.T) {
 	a.handle(Acquire{Connection: "home", Child: "late", Packet: p})
 	w.run(time.Second)
 	all := sentOf(a, message.CreateChildSA, false)
-	_, tsi, tsr, _ = asked(t, b, all[len(all)-1])
+	_, tsi, tsr = asked(t, b, all[len(all)-1])
 	if tsi[0] != p.Local || tsr[0] != p.Remote {
 		t.Errorf("asks for %v and %v", tsi, tsr)
 	}
@@ -359,7 +359,7 @@ func TestFirstSelectorsDecide(t *testing.T) {
 	client.Children[0].Remote = selectors("10.2.0.0/16", "10.3.0.0/16")
 	for remote, want := range map[string]string{"10.3.0.9/32": "dmz", "10.2.0.9/32": "net"} {
 		w, a, b := pair(t, client, gateway)
-		a.handle(Initiate{Connection: "home", Path: a.path(b, false), Encap: a.path(b, true), Child: "net", Packet: packet("10.1.0.7/32", remote, 443)})
+		a.handle(Initiate{Connection: "home", Path: a.path(b, false), Encap: a.path(b, true), Child: "net", Packet: packet(remote, 443)})
 		w.run(100 * time.Millisecond)
 		if up := found[ChildUp](b); len(up) == 0 || up[0].Child.Name != want {
 			t.Errorf("%s: opened %+v, want %s", remote, up, want)
@@ -382,7 +382,7 @@ func TestPeerNarrowsToThePacket(t *testing.T) {
 		return 0
 	})
 	for i, remote := range []string{"10.3.0.1/32", "10.3.0.2/32", "10.3.0.1/32"} {
-		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet("10.1.0.7/32", remote, 443)})
+		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet(remote, 443)})
 		w.run(time.Second)
 		if want := 2 + min(i, 1); len(a.installed) != want {
 			t.Fatalf("after packet %d: %v", i, pairsOf(a))
@@ -394,7 +394,7 @@ func TestPeerNarrowsToThePacket(t *testing.T) {
 	gateway.Children[1].Local = selectors("10.3.1.0/24")
 	w, a, b = up(t, client, gateway)
 	for range 5 {
-		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet("10.1.0.7/32", "10.3.9.9/32", 443)})
+		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet("10.3.9.9/32", 443)})
 		w.run(time.Second)
 	}
 	agree(t, a, b, 2)
