@@ -1,9 +1,11 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -102,6 +104,10 @@ func (v Verifier) chainError(err error, leaf *x509.Certificate, others []*x509.C
 		}
 		out.Why = fmt.Sprintf("it was issued by %s, which leads to none of the %s", issuerName(issuer), v.rootsText())
 		out.Hint = "configure the certificate of the CA that issued it, and have the peer send the CAs in between"
+		if slices.ContainsFunc(v.Roots, func(root *x509.Certificate) bool { return bytes.Equal(root.RawSubject, issuer.RawIssuer) }) {
+			out.Why = fmt.Sprintf("it names %s as its issuer, but the CA of that name that is configured has another key", issuerName(issuer))
+			out.Hint = "there are two CAs of one name: configure the certificate of the other one"
+		}
 		return out
 	}
 	if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {

@@ -390,7 +390,11 @@ func TestRow50StrangersKeys(t *testing.T) {
 		}
 	}
 	stray := false1.make(t, "leaf", false, nil)
-	wantCode(t, "a stranger", v.Verify(stray.cert, mixed, ServerAuth), CodeUnknownAuthority)
+	err := v.Verify(stray.cert, mixed, ServerAuth)
+	wantCode(t, "a stranger", err, CodeUnknownAuthority)
+	if !strings.Contains(err.Error(), "has another key") {
+		t.Errorf("two CAs of one name: %v", err)
+	}
 }
 
 // TestRow53HugeKeys: nobody verifies a signature by a key of 240,000 bits, which takes

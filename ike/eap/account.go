@@ -61,6 +61,7 @@ func (a *Account) refusal(user string) *Error {
 	switch {
 	case a == nil:
 		e.What = "there is no user \"" + printable(user) + "\""
+		e.Why, e.Hint = "no account has this name", "add one, or have the user spell the name as the account does; capitals count"
 	case !a.usable():
 		e.What = "user \"" + printable(user) + "\" has no password"
 		e.Hint = "set one for the account"
