@@ -314,11 +314,11 @@ func TestPartsUnderLoss(t *testing.T) {
 	}
 }
 
-// packet is one packet of TCP of 10.1.0.7.
-func packet(remote string, port uint16) Packet {
+// packet is one packet of TCP of 10.1.0.7 to port 443.
+func packet(remote string) Packet {
 	p := Packet{Local: selectors("10.1.0.7/32")[0], Remote: selectors(remote)[0]}
 	p.Local.Protocol, p.Local.StartPort, p.Local.EndPort = 6, 40000, 40000
-	p.Remote.Protocol, p.Remote.StartPort, p.Remote.EndPort = 6, port, port
+	p.Remote.Protocol, p.Remote.StartPort, p.Remote.EndPort = 6, 443, 443
 	return p
 }
 
@@ -328,7 +328,7 @@ func TestPacketLeadsTheRequest(t *testing.T) {
 	client.Children[1].Remote = selectors("10.7.0.0/16", "10.3.0.0/16")
 	client.Children = append(client.Children, &ChildConfig{Name: "late", OnRequest: true, Proposals: espProposals(t, "aes256gcm16"), Local: selectors("10.1.0.0/16"), Remote: selectors("10.3.0.0/16")})
 	w, a, b := pair(t, client, gateway)
-	p := packet("10.3.0.9/32", 443)
+	p := packet("10.3.0.9/32")
 	a.handle(Initiate{Connection: "home", Path: a.path(b, false), Encap: a.path(b, true), Child: "dmz", Packet: p})
 	w.run(time.Second)
 	first := sentOf(a, message.IKEAuth, false)[0]
@@ -359,7 +359,7 @@ func TestFirstSelectorsDecide(t *testing.T) {
 	client.Children[0].Remote = selectors("10.2.0.0/16", "10.3.0.0/16")
 	for remote, want := range map[string]string{"10.3.0.9/32": "dmz", "10.2.0.9/32": "net"} {
 		w, a, b := pair(t, client, gateway)
-		a.handle(Initiate{Connection: "home", Path: a.path(b, false), Encap: a.path(b, true), Child: "net", Packet: packet(remote, 443)})
+		a.handle(Initiate{Connection: "home", Path: a.path(b, false), Encap: a.path(b, true), Child: "net", Packet: packet(remote)})
 		w.run(100 * time.Millisecond)
 		if up := found[ChildUp](b); len(up) == 0 || up[0].Child.Name != want {
 			t.Errorf("%s: opened %+v, want %s", remote, up, want)
@@ -382,7 +382,7 @@ func TestPeerNarrowsToThePacket(t *testing.T) {
 		return 0
 	})
 	for i, remote := range []string{"10.3.0.1/32", "10.3.0.2/32", "10.3.0.1/32"} {
-		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet(remote, 443)})
+		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet(remote)})
 		w.run(time.Second)
 		if want := 2 + min(i, 1); len(a.installed) != want {
 			t.Fatalf("after packet %d: %v", i, pairsOf(a))
@@ -394,7 +394,7 @@ func TestPeerNarrowsToThePacket(t *testing.T) {
 	gateway.Children[1].Local = selectors("10.3.1.0/24")
 	w, a, b = up(t, client, gateway)
 	for range 5 {
-		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet("10.3.9.9/32", 443)})
+		a.handle(Acquire{Connection: "home", Child: "dmz", Packet: packet("10.3.9.9/32")})
 		w.run(time.Second)
 	}
 	agree(t, a, b, 2)

@@ -181,6 +181,9 @@ func newPKIInit() *cobra.Command {
 		Example: "  martlet pki init --name \"Example CA\"",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := positive("years", years); err != nil {
+				return err
+			}
 			now := time.Now()
 			ca, err := pki.NewAuthority(name, now, time.Duration(years)*365*day, kind.KeyKind)
 			if err != nil {
@@ -226,8 +229,19 @@ func (f *issuing) flags(cmd *cobra.Command, days int) {
 	cmd.Flags().StringSliceVar(&f.ocsp, "ocsp-url", nil, "the CA's OCSP responder")
 }
 
+// positive refuses times that are over before they begin.
+func positive(flag string, n int) error {
+	if n > 0 {
+		return nil
+	}
+	return failed(fmt.Sprintf("--%s %d: nothing can be made for a time that is over", flag, n), nil, "give a number from 1 on")
+}
+
 // authority is the CA that issues.
 func (f *issuing) authority(d folder) (*pki.Authority, error) {
+	if err := positive("days", f.days); err != nil {
+		return nil, err
+	}
 	ca, err := d.authority(f.ca)
 	if err != nil {
 		return nil, err

@@ -79,6 +79,9 @@ func newPKICRL() *cobra.Command {
 // reissue puts a new list in the place of the old one, which is never missing or half
 // written.
 func (d folder) reissue(cmd *cobra.Command, ca *pki.Authority, name string, days int, more ...pki.RevokedCert) error {
+	if err := positive("days", days); err != nil {
+		return err
+	}
 	path := d.path(name + ".crl")
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
