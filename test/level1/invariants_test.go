@@ -100,15 +100,20 @@ func (w *world) disagreement() string {
 	return w.traffic()
 }
 
-// twice tells of a child that an SA has more than once, or "".
+// twice tells of a child that an SA has more than once with the same selectors, or "". Where
+// several are wanted, both sides may have opened the first one and one more at once.
 func (n *node) twice() string {
 	for _, s := range n.engine.Statuses() {
-		names := map[string]bool{}
+		names := map[string]int{}
 		for _, c := range s.Children {
-			if names[c.Name] {
-				return fmt.Sprintf("%s has child %s twice", n.name, c.Name)
+			key := fmt.Sprint(c.Name, c.Local, c.Remote)
+			most := 1
+			if c.Name == childExtra && n.w.sc.parallel > 0 {
+				most = n.w.sc.parallel + 1
 			}
-			names[c.Name] = true
+			if names[key]++; names[key] > most {
+				return fmt.Sprintf("%s has child %s %d times", n.name, c.Name, names[key])
+			}
 		}
 	}
 	return ""

@@ -49,6 +49,8 @@ type scenario struct {
 	noMOBIKE    [2]bool       // on the client, on the gateway
 	commands    []command
 	terminateBy int
+	parallel    int  // SAs of the extra child with the same selectors
+	split       bool // the extra child of the client is two of the gateway's
 }
 
 type command struct {
@@ -138,6 +140,12 @@ func newScenario(r *rand.Rand) scenario {
 	if sc.cert && !sc.bothStart && sc.mistrust != "gateway" {
 		sc.login = pick("", "eap", "eap behind a certificate")
 	}
+	switch r.IntN(6) {
+	case 0:
+		sc.parallel = 2 + r.IntN(3)
+	case 1:
+		sc.split = true
+	}
 	return sc
 }
 
@@ -198,6 +206,7 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 	}
 	first := &ike.ChildConfig{Name: childFirst, Proposals: esp, Local: net("10.1.0.0/16"), Remote: net("10.2.0.0/16")}
 	extra := &ike.ChildConfig{Name: childExtra, Proposals: esp, Local: net("fd01::/64"), Remote: net("fd02::/64"), OnRequest: true}
+	extra.Parallel = sc.parallel
 	c := &ike.Connection{
 		Name: connection, Respond: gateway || sc.bothStart,
 		Proposals:    proposals(suite.ProtocolIKE, sc.ikeClient),
@@ -209,6 +218,15 @@ func (sc scenario) config(t testing.TB, gateway bool) *ike.Config {
 		Rekey:        sc.rekey,
 		NoMOBIKE:     sc.noMOBIKE[0],
 		Tickets:      sc.tickets,
+	}
+	if sc.split {
+		part := *extra
+		part.Name, part.Remote = "part", net("fd04::/64")
+		if gateway {
+			c.Children = append(c.Children, &part)
+		} else {
+			extra.Remote = append(extra.Remote, part.Remote...)
+		}
 	}
 	for _, child := range c.Children {
 		child.Rekey = sc.rekeyChild
