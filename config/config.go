@@ -161,7 +161,8 @@ type Connection struct {
 	Lifetime Duration `toml:"lifetime"`
 	// Reauth is the age at which both sides prove again who they are: where we opened the
 	// connection we do it by another IKE SA, up to a tenth earlier; where the peer did it is
-	// told to (RFC 4478), and the IKE SA ends if it does not. The default is never.
+	// told to (RFC 4478), and the IKE SA ends if it does not, but for Windows clients, which
+	// cannot. The default is never.
 	Reauth Duration `toml:"reauth"`
 	// FragmentSize is the longest IKE datagram in octets; 0 is what fits a packet of
 	// 1280, -1 turns fragmentation off.

@@ -41,9 +41,14 @@ func (s *ikeSA) proveBy(within time.Duration) {
 	s.set(dueReauth, s.at(within-within/10-upTo(within/10)))
 }
 
-// authLifetimeOf is how long a peer's proof holds: what the runner says, or the connection.
+// authLifetimeOf is how long a peer's proof holds: what the runner says, or the connection. A
+// Windows client cannot authenticate again, so that the connection's time, which would cut it
+// off each time, is not for it.
 func (s *ikeSA) authLifetimeOf(admitted time.Duration) time.Duration {
 	own := max(s.conn.Reauth, 0)
+	if s.supports(extWindows) {
+		own = 0
+	}
 	if admitted <= 0 || own > 0 && own < admitted {
 		return own
 	}

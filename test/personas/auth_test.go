@@ -214,7 +214,11 @@ func (p *peer) login() *message.Notify {
 // eap logs in by MSCHAPv2, and by nothing else: asked for another method, it says so.
 func (p *peer) eap(id *message.ID, ps []message.Payload) ([]message.Payload, *message.Notify) {
 	p.w.Helper()
-	own := eap.NewPeer(eap.PeerConfig{Username: p.user, Password: suite.Secret(password), Methods: []eap.Type{eap.TypeMSCHAPv2}})
+	typed := suite.Secret(password)
+	if p.mistypes {
+		typed = suite.Secret("sesame open")
+	}
+	own := eap.NewPeer(eap.PeerConfig{Username: p.user, Password: typed, Methods: []eap.Type{eap.TypeMSCHAPv2}})
 	defer own.Stop()
 	for {
 		if n := message.FindError(ps); n != nil {
@@ -230,8 +234,15 @@ func (p *peer) eap(id *message.ID, ps []message.Payload) ([]message.Payload, *me
 			step = own.Resume()
 		}
 		if step.Done {
-			if step.Err != nil {
+			if step.Err != nil && !p.mistypes {
 				p.fails("EAP: %v", step.Err)
+			}
+			if step.Err != nil { // it shows that, where no other error stands beside EAP-Failure
+				if len(ps) != 1 {
+					p.fails("EAP-Failure comes with %v", ps)
+				}
+				p.live(10 * time.Second)
+				return nil, &message.Notify{Notify: message.AuthenticationFailed}
 			}
 			break
 		}

@@ -54,11 +54,14 @@ func TestCiscoASATwoNetworks(t *testing.T) {
 			}
 		}
 	}
-	inBubble(t, func(w *world) {
-		p := w.router(ciscoASA(), w.site(twoChildren))
-		p.called()
-		both(p)
-	})
+	for _, children := range []string{twoChildren, twoInOne} {
+		inBubble(t, func(w *world) {
+			p := w.router(ciscoASA(), w.site(children))
+			p.called()
+			p.live(time.Minute)
+			both(p)
+		})
+	}
 	// It begins, and our side has them in two children, or in one.
 	for _, children := range []string{twoChildren, twoInOne} {
 		inBubble(t, func(w *world) {

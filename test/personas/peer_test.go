@@ -76,6 +76,7 @@ type peer struct {
 	user         string       // by EAP
 	cred         *pki.Credential
 	psk          string
+	mistypes     bool               // the password
 	tsi, tsr     []message.Selector // that it asks for
 
 	sa     *sa   // the one in use, nil while there is none
@@ -91,6 +92,9 @@ type peer struct {
 	heard  time.Time
 	inner  [][]byte // packets that came out of the tunnel
 	sealed int      // of which packet is the last
+
+	replacing bool // the IKE SA
+	rival     *sa  // what the gateway made while the device replaced the IKE SA itself
 
 	// What the other side did: how often it replaced children and IKE SAs, what it was told.
 	childRekeys, ikeRekeys int
@@ -119,6 +123,7 @@ type sa struct {
 	plain        []byte // the last message of the other side as message.Plain
 	since        time.Time
 	early        time.Duration // before the age of the device
+	lowest       []byte        // nonce of the exchange that made it
 }
 
 // inbound is a message that was opened.

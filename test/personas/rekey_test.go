@@ -1,6 +1,7 @@
 package personas
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -169,6 +170,8 @@ func (p *peer) deleteChild(c *child) {
 func (p *peer) rekeyIKESA() {
 	p.w.Helper()
 	old, spi := p.sa, newSPI()
+	p.replacing = true
+	defer func() { p.replacing = false }()
 	n := &sa{initiator: true, spii: spi, ni: random(p.nonce), since: time.Now(), fragmented: old.fragmented}
 	raw := binary.BigEndian.AppendUint64(nil, uint64(spi))
 	offered := offer(suite.ProtocolIKE, raw, p.ike...)
@@ -203,7 +206,22 @@ func (p *peer) rekeyIKESA() {
 	p.key(n, got, func(suite.PRF) suite.Secret {
 		return ike.RekeyedSKEYSEED(old.prf, old.keys.D, n.ni, n.nr, shared, more...)
 	})
-	p.sa, p.old = n, append(p.old, old)
+	n.lowest = slices.MinFunc([][]byte{n.ni, n.nr}, bytes.Compare)
+	rival := p.rival
+	p.rival = nil
+	if rival != nil && bytes.Compare(n.lowest, rival.lowest) < 0 {
+		// RFC 7296 §2.8.2: its own is too much, the gateway deletes the old one.
+		p.old = append(p.old, n)
+		p.ask(n, message.Informational, &message.Delete{Protocol: suite.ProtocolIKE})
+		p.forget(n)
+		return
+	}
+	if rival != nil {
+		p.old = append(p.old, rival)
+	} else {
+		p.old = append(p.old, old)
+	}
+	p.sa = n
 	p.ask(old, message.Informational, &message.Delete{Protocol: suite.ProtocolIKE})
 	p.forget(old)
 }
@@ -262,6 +280,10 @@ func (p *peer) rekeyedByGateway(s *sa, asked *message.SA, ps []message.Payload) 
 		p.key(n, got, func(suite.PRF) suite.Secret {
 			return ike.RekeyedSKEYSEED(s.prf, s.keys.D, n.ni, n.nr, shared, more...)
 		})
+		n.lowest = slices.MinFunc([][]byte{n.ni, n.nr}, bytes.Compare)
+		if p.replacing {
+			p.rival = n
+		}
 		p.sa, p.old = n, append(p.old, s)
 	})
 	return append([]message.Payload{&message.SA{Proposals: []message.Proposal{got}}, &message.Nonce{Data: n.nr}, &message.KE{Method: ke.Method, Data: public}}, link...)
