@@ -132,7 +132,7 @@ func errChildRefused(s *ikeSA, o *childOffer, n *message.Notify) *Error {
 	case message.NoAdditionalSAs:
 		err.Hint = "the peer allows no further child on this SA; put its selectors into the first one"
 	}
-	return err
+	return err.explainWindows(n)
 }
 
 func errChildDeleted(a *childAnswer) *Error {

@@ -42,7 +42,7 @@ func errRekeyRefused(s *ikeSA, n *message.Notify) *Error {
 	case message.NoAdditionalSAs:
 		err.Hint = "the peer wants to be the one who replaces IKE SAs, or to authenticate anew: set rekey to \"0s\""
 	}
-	return err
+	return err.explainWindows(n)
 }
 
 // errWindows is why we do not replace a child of a Windows client.

@@ -17,6 +17,9 @@ func (s *ikeSA) informationalRequest(ps []message.Payload) {
 		s.linger("the peer gave up", errPeerGaveUp(s, n))
 		return
 	}
+	if n := message.FindNotify(ps, message.MSStatus); n != nil {
+		s.warnWindows(n)
+	}
 	more := s.mobikeRequest(ps)
 	var gone []*child
 	for _, p := range ps {

@@ -43,6 +43,7 @@ func (w *world) androidUser(g *gateway) *peer {
 }
 
 func TestAndroid(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		comesAgain(w.androidUser(w.devices()))
 	})
@@ -58,6 +59,7 @@ func TestAndroid(t *testing.T) {
 
 // Both ways: its first group is taken, or it is told another one, which it has.
 func TestAndroidBeginsWithMODP4096_R3(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		line  string
 		group uint16
@@ -82,6 +84,7 @@ func TestAndroidBeginsWithMODP4096_R3(t *testing.T) {
 
 // It never does PFS, and children of it are replaced without [S].
 func TestAndroidNeverDoesPFS_R4(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		p := w.androidUser(w.devices())
 		p.connect()
@@ -96,6 +99,7 @@ func TestAndroidNeverDoesPFS_R4(t *testing.T) {
 // What the gateway narrows to is the split tunnel: routes are built from the remote
 // selectors [S].
 func TestAndroidSplitTunnel(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.start(strings.Replace(devicesFile, "#users", "[connection.users.child.net]\nlocal = [\"10.1.0.0/16\", \"10.2.0.0/16\"]", 1))
 		p := w.androidUser(g)

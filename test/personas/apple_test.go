@@ -142,6 +142,7 @@ func comesAgain(p *peer) {
 }
 
 func TestAppleDevices(t *testing.T) {
+	t.Parallel()
 	for _, d := range []*device{macOS13(), macOS14(), iOS16(), appleProfile(), iOS26()} {
 		t.Run(d.name, func(t *testing.T) {
 			inBubble(t, func(w *world) {
@@ -164,6 +165,7 @@ func TestAppleDevices(t *testing.T) {
 // A device with a certificate of its own signs by SHA-1, since it announces nothing better
 // [S], and is let in; strict turns that off.
 func TestAppleCertificate(t *testing.T) {
+	t.Parallel()
 	machine := func(w *world, g *gateway) *peer {
 		p := w.atHome(appleProfile(), g)
 		p.cred = w.issue(pki.Request{DNSNames: []string{"ipad.example.com"}, Purpose: pki.ClientAuth})
@@ -187,6 +189,7 @@ func TestAppleCertificate(t *testing.T) {
 }
 
 func TestMacOS14RekeysWithNumberThree_R1(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices(`proposals = ["aes256-sha256-ecp256"]`)
 		p := w.appleUser(macOS14(), g)
@@ -203,6 +206,7 @@ func TestMacOS14RekeysWithNumberThree_R1(t *testing.T) {
 }
 
 func TestPFSIsOptional_R4(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		d    *device
 		with bool
@@ -221,6 +225,7 @@ func TestPFSIsOptional_R4(t *testing.T) {
 }
 
 func TestCERTWithoutCERTREQ_R7(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		d := appleProfile()
@@ -236,6 +241,7 @@ func TestCERTWithoutCERTREQ_R7(t *testing.T) {
 }
 
 func TestAppleIPv6PoolRoutesIPv6_R18(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		text := strings.NewReplacer(`pool = ["v4"]`, `pool = ["v4", "v6"]`, "[user.\"carol\"]", "[pool.v6]\naddresses = [\"fd00:77::/112\"]\n[user.\"carol\"]").Replace(devicesFile)
 		g := w.start(text)
@@ -256,6 +262,7 @@ func TestAppleIPv6PoolRoutesIPv6_R18(t *testing.T) {
 }
 
 func TestDomainsComeWithResolvers_R19(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.start(strings.Replace(devicesFile, "#users", "[connection.users.child.net]\nlocal = [\"10.1.0.0/16\"]", 1))
 		p := w.appleUser(iOS16(), g)
@@ -273,6 +280,7 @@ func TestDomainsComeWithResolvers_R19(t *testing.T) {
 // With INITIAL_CONTACT a device that lost its SA gets rid of it; another device of the same
 // person keeps its own where it has another IDi.
 func TestAppleInitialContact(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		p := w.appleUser(appleProfile(), g)

@@ -38,11 +38,13 @@ func accessList(_ *peer, own, other []message.Selector) (a, b []message.Selector
 }
 
 func TestCiscoASA(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) { bothRoles(w, w.router(ciscoASA(), w.site(oneChild))) })
 }
 
 // Two networks are two children, each replaced with its own selectors.
 func TestCiscoASATwoNetworks(t *testing.T) {
+	t.Parallel()
 	both := func(p *peer) {
 		p.w.Helper()
 		for range 12 {

@@ -76,6 +76,7 @@ func everywhere(p *peer) *peer {
 }
 
 func TestGoogleCloudHasOneChildForAll(t *testing.T) {
+	t.Parallel()
 	all := func(w *world) *peer {
 		p := w.router(googleCloud(), w.site(`
 [connection.branch.child.net]
@@ -98,6 +99,7 @@ remote = ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"]
 }
 
 func TestAmazon(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		bothRoles(w, everywhere(w.router(amazon(), w.site(anyToAny, anyRoutes))))
 	})
@@ -105,6 +107,7 @@ func TestAmazon(t *testing.T) {
 
 // What it picks is the weakest of what we offer; so that must be strong.
 func TestAmazonPicksTheWeakest(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		p := everywhere(w.router(amazon(), w.site(anyToAny, anyRoutes)))
 		p.called()
@@ -122,6 +125,7 @@ func TestAmazonPicksTheWeakest(t *testing.T) {
 }
 
 func TestSimultaneousRekey_R20(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		p := everywhere(w.router(amazon(), w.site(anyToAny, anyRoutes)))
 		p.connect()
@@ -147,6 +151,7 @@ func TestSimultaneousRekey_R20(t *testing.T) {
 
 // Ours begins well before the edge, and no two days are alike.
 func TestRekeyBeforeTheEdgeWithJitter_R20(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		d := azure()
 		d.childAge = 0 // it leaves it to us
@@ -173,6 +178,7 @@ func TestRekeyBeforeTheEdgeWithJitter_R20(t *testing.T) {
 }
 
 func TestAzureIsRefusedWithTheFix(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.site(anyToAny, anyRoutes)
 		p := everywhere(w.router(azure(), g))
@@ -186,6 +192,7 @@ func TestAzureIsRefusedWithTheFix(t *testing.T) {
 }
 
 func TestAzureComesInByLegacy(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.site(anyToAny, anyRoutes, `legacy = "old-cloud"`)
 		if !slices.ContainsFunc(g.Config.Warnings, func(x config.Warning) bool { return strings.Contains(x.Text, "Azure") }) {

@@ -33,11 +33,13 @@ func cloudless(d device) *device {
 }
 
 func TestFortiGate(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) { bothRoles(w, w.router(fortiGate(), w.site(oneChild))) })
 }
 
 // The second phase 2 takes PFS, which is ours by default.
 func TestFortiGateDemandsPFSOnTheSecondChild(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		p := w.router(fortiGate(), w.site(twoChildren))
 		p.called()

@@ -30,6 +30,7 @@ func (w *world) userOf(d *device, g *gateway) *peer {
 // Under load the gateway wants a cookie first. A device returns it, with another group where its
 // first one is not taken.
 func TestEveryDeviceReturnsTheCookie(t *testing.T) {
+	t.Parallel()
 	for _, d := range users() {
 		inBubble(t, func(w *world) {
 			g := w.start(strings.Replace(devicesFile, "[node]", "[node]\ncookies = 0", 1))
@@ -45,6 +46,7 @@ func TestEveryDeviceReturnsTheCookie(t *testing.T) {
 
 // The gateway hangs up, the device notices, and its user connects again.
 func TestEveryDeviceComesBackAfterTheGatewayHungUp(t *testing.T) {
+	t.Parallel()
 	for _, d := range users() {
 		inBubble(t, func(w *world) {
 			g := w.devices()
@@ -65,6 +67,7 @@ func TestEveryDeviceComesBackAfterTheGatewayHungUp(t *testing.T) {
 // EAP-Failure comes alone, and the SA is not deleted at once: else Windows shows error 628, which
 // says nothing, instead of 691.
 func TestWrongPasswordIsToldAsSuch(t *testing.T) {
+	t.Parallel()
 	for _, d := range users() {
 		inBubble(t, func(w *world) {
 			g := w.devices()
@@ -95,6 +98,7 @@ func (p *peer) roams(nat *simnet.NAT, addr netip.Addr) {
 }
 
 func TestDevicesRoam(t *testing.T) {
+	t.Parallel()
 	for _, d := range users() {
 		inBubble(t, func(w *world) {
 			g := w.devices()
@@ -114,6 +118,7 @@ func TestDevicesRoam(t *testing.T) {
 
 // Android up to 12L has no MOBIKE: it replaces its child from the new address [S].
 func TestAndroidRekeysFromItsNewAddress(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		d := android()
@@ -133,6 +138,7 @@ func TestAndroidRekeysFromItsNewAddress(t *testing.T) {
 
 // Both replace the IKE SA at once, from either side's nonces.
 func TestSimultaneousRekeyOfTheIKESA_R20(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		d := macOS14()
@@ -161,6 +167,7 @@ func TestSimultaneousRekeyOfTheIKESA_R20(t *testing.T) {
 // A gateway that wants its users to log in again every hour asks those that can, and leaves
 // Windows alone (R5).
 func TestWindowsIsNeverReauthenticated_R5(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices(`reauth = "1h"`)
 		p := w.userOf(windowsPowerShell(), g)

@@ -27,6 +27,7 @@ func mikroTik() *device {
 }
 
 func TestMikroTikSendsCPInRekey_R2(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		p := w.atHome(mikroTik(), w.devices())
 		p.cred = w.issue(pki.Request{DNSNames: []string{"router.example.com"}, Purpose: pki.ClientAuth})

@@ -57,6 +57,7 @@ func charonNM() *device {
 }
 
 func TestStrongSwanApp(t *testing.T) {
+	t.Parallel()
 	user := func(w *world) *peer {
 		p := w.atHome(sswanApp(), w.devices())
 		p.id, p.user = pki.Identity{Type: pki.IDRFC822Addr, Data: "carol@example.com"}, "carol"
@@ -74,6 +75,7 @@ func TestStrongSwanApp(t *testing.T) {
 // The certificate of the device, and then its user (RFC 4739), which the app calls
 // ikev2-cert-eap [S].
 func TestStrongSwanAppSecondRound(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		text := devicesFile[:strings.Index(devicesFile, "[connection.machines]")]
 		text = strings.Replace(text, "[connection.users.peer]\n", "[connection.users.peer]\nauth = \"cert\"\nca = [\"root.pem\"]\n[connection.users.peer2]\n", 1)
@@ -85,6 +87,7 @@ func TestStrongSwanAppSecondRound(t *testing.T) {
 }
 
 func TestNetworkManager(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		p := w.atHome(charonNM(), w.devices())
 		p.cred = w.issue(pki.Request{Emails: []string{"carol@example.com"}, Purpose: pki.ClientAuth})
@@ -95,6 +98,7 @@ func TestNetworkManager(t *testing.T) {
 }
 
 func TestEphemeralPorts_R14(t *testing.T) {
+	t.Parallel()
 	for _, port := range []uint16{1, 1024, 40123, 65535} {
 		inBubble(t, func(w *world) {
 			g := w.devices()
@@ -117,6 +121,7 @@ func TestEphemeralPorts_R14(t *testing.T) {
 
 // The NAT gives it another port each time that it forgets: it is followed.
 func TestEphemeralPortBehindAForgetfulNAT_R14(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		d := sswanApp()
@@ -138,6 +143,7 @@ func TestEphemeralPortBehindAForgetfulNAT_R14(t *testing.T) {
 
 // What it may offer for ESP ends in SHA-1, which the gateway does not take from it by default.
 func TestStrongSwanAppGetsTheBest(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		p := w.atHome(sswanApp(), w.devices())
 		p.id, p.user = pki.Identity{Type: pki.IDRFC822Addr, Data: "carol@example.com"}, "carol"

@@ -111,6 +111,7 @@ func aDay(p *peer) {
 }
 
 func TestWindowsDefaultIsRefusedWithTheFix_R16(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		p := w.windowsUser(windowsDefault(), g, "carol")
@@ -133,6 +134,7 @@ func TestWindowsDefaultIsRefusedWithTheFix_R16(t *testing.T) {
 }
 
 func TestWindowsDefaultComesInByLegacy(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices(`legacy = "windows-default"`)
 		if !slices.ContainsFunc(g.Config.Warnings, func(x config.Warning) bool { return strings.Contains(x.Text, "modp1024") }) {
@@ -151,6 +153,7 @@ func TestWindowsDefaultComesInByLegacy(t *testing.T) {
 }
 
 func TestWindowsDH2048NeedsSHA1InESP_R15(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		p := w.windowsUser(windowsDH2048(), g, "carol")
@@ -179,6 +182,7 @@ func TestWindowsDH2048NeedsSHA1InESP_R15(t *testing.T) {
 }
 
 func TestWindowsByPowerShell(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		p := w.windowsUser(windowsPowerShell(), g, "carol")
@@ -203,6 +207,7 @@ func TestWindowsByPowerShell(t *testing.T) {
 }
 
 func TestWindowsNeverGetsAServerRekey_R5(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices("rekey = \"0s\"")
 		d := windowsPowerShell()
@@ -227,6 +232,7 @@ func TestWindowsNeverGetsAServerRekey_R5(t *testing.T) {
 }
 
 func TestRekeyTowardWindowsBeginsWithItsGroup_R6(t *testing.T) {
+	t.Parallel()
 	for _, d := range []*device{windowsDH2048(), windowsDefault(), windowsPowerShell()} {
 		inBubble(t, func(w *world) {
 			g := w.devices(`legacy = "windows-default"`)
@@ -243,6 +249,7 @@ func TestRekeyTowardWindowsBeginsWithItsGroup_R6(t *testing.T) {
 }
 
 func TestGatewayFindsTheUserWithoutIDr_R8(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		p := w.windowsUser(windowsPowerShell(), g, "carol")
@@ -254,6 +261,7 @@ func TestGatewayFindsTheUserWithoutIDr_R8(t *testing.T) {
 }
 
 func TestTwoWindowsOfOneAddress_R9(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		carol := w.windowsUser(windowsPowerShell(), g, "carol")
@@ -276,6 +284,7 @@ func TestTwoWindowsOfOneAddress_R9(t *testing.T) {
 }
 
 func TestDomainBeforeTheUser_R10(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.start(strings.Replace(strings.Replace(devicesFile, "#users", "", 1), "auth = \"eap-mschapv2\"", "auth = \"eap-mschapv2\"\nstrip_domain = true", 1))
 		p := w.windowsUser(windowsPowerShell(), g, `CORP\carol`)
@@ -291,6 +300,7 @@ func TestDomainBeforeTheUser_R10(t *testing.T) {
 }
 
 func TestNAKOfEAPTLS_R11(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.start(strings.Replace(devicesFile, `auth = "eap-mschapv2"`, "auth = \"eap\"\nca = [\"root.pem\"]", 1))
 		p := w.windowsUser(windowsPowerShell(), g, "carol")
@@ -300,6 +310,7 @@ func TestNAKOfEAPTLS_R11(t *testing.T) {
 }
 
 func TestWindowsFragments_R12(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		p := w.windowsUser(windowsPowerShell(), g, "carol")
@@ -333,6 +344,7 @@ func TestWindowsFragments_R12(t *testing.T) {
 }
 
 func TestUnknownAttributesAndVendors_R13(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		d := windowsPowerShell()
@@ -347,6 +359,7 @@ func TestUnknownAttributesAndVendors_R13(t *testing.T) {
 // The child of a Windows machine that chooses PFS and asks without: it is let (R4 of the
 // gateway, who has groups in its proposals).
 func TestWindowsWithoutPFS_R4(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(w *world) {
 		g := w.devices()
 		d := windowsPowerShell()
@@ -355,4 +368,33 @@ func TestWindowsWithoutPFS_R4(t *testing.T) {
 		p.connect()
 		aDay(p)
 	})
+}
+
+// A Windows that nobody can recognize, since it sends neither vendor IDs nor attributes of its own:
+// it refuses the gateway's child, both go on with the old one, and a person is told what the number
+// means. The child that it makes itself later is taken.
+func TestWindowsRefusesAServerRekeyWithMSStatus_R5(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		esp  string
+		name string
+	}{{"aes256gcm16-ecp384", "ERROR_IPSEC_IKE_INVALID_SITUATION"}, {"aes256gcm16", "ERROR_IPSEC_IKE_ERROR"}} {
+		inBubble(t, func(w *world) {
+			g := w.devices()
+			d := windowsPowerShell()
+			d.vendors, d.cp, d.esp = nil, []message.AttributeType{message.InternalIP4Address, message.InternalIP4DNS}, []string{test.esp}
+			p := w.windowsUser(d, g, "carol")
+			p.connect()
+			p.live(64 * time.Minute)
+			if p.childRekeys == 0 || p.sa == nil || len(p.kids) != 1 {
+				t.Fatalf("%d requests for a child", p.childRekeys)
+			}
+			if g.hint(test.name) == "" {
+				t.Errorf("nobody is told what the number means: %v", g.failures())
+			}
+			p.browses()
+			p.rekeyChild(p.kids[0])
+			p.browses()
+		})
+	}
 }

@@ -222,11 +222,11 @@ func (g *gateway) failures() []*martlet.Error {
 	return out
 }
 
-// hint is the first hint of a failure with the text in it, in the events or in the log.
+// hint is the first reason and hint of a failure with the text in it, in the events or in the log.
 func (g *gateway) hint(text string) string {
 	for _, err := range g.failures() {
-		if strings.Contains(err.Hint, text) {
-			return err.Hint
+		if strings.Contains(err.Hint, text) || strings.Contains(err.Why, text) {
+			return err.Why + " " + err.Hint
 		}
 	}
 	for _, entry := range g.logs.All() {
