@@ -33,7 +33,7 @@ func (s *shard) do(action ike.Action) {
 			s.log.Warn("child SA could not be removed", zap.Error(err))
 		}
 	case ike.Move:
-		if err := s.node.plane.Move(uint64(a.Child), esp.Path{Local: a.Path.Local, Remote: a.Path.Remote}); err != nil {
+		if err := s.node.plane.Move(uint64(a.Child), planePath(a.Path)); err != nil {
 			s.log.Warn("child SA could not be moved", zap.Error(err))
 		}
 	case ike.Ask:
@@ -44,7 +44,7 @@ func (s *shard) do(action ike.Action) {
 }
 
 func (s *shard) send(a ike.Send) {
-	sock := s.node.sockets.find(a.Path.Local, a.Path.Encap)
+	sock := s.node.sockets.find(a.Path)
 	if sock == nil {
 		s.log.Debug("no socket for a message", zap.Stringer("local", a.Path.Local))
 		return
@@ -58,6 +58,16 @@ func (s *shard) send(a ike.Send) {
 	}
 }
 
+// planePath and enginePath are one path in the words of the data plane and of the engine.
+
+func planePath(p ike.Path) esp.Path {
+	return esp.Path{Local: p.Local, Remote: p.Remote, Stream: p.Stream}
+}
+
+func enginePath(p esp.Path) ike.Path {
+	return ike.Path{Local: p.Local, Remote: p.Remote, Encap: true, Stream: p.Stream}
+}
+
 func (s *shard) install(c *ike.Child) {
 	encr, integ := c.Suite.Encr, c.Suite.Integ
 	esn := c.Suite.ESN.ID == suite.ESNYes
@@ -67,7 +77,7 @@ func (s *shard) install(c *ike.Child) {
 		Out:    esp.Keys{SPI: c.SPIOut, Encr: encr, Integ: integ, EncrKey: c.Out.Encr, IntegKey: c.Out.Integ, ESN: esn},
 		Local:  espSelectors(c.Local),
 		Remote: espSelectors(c.Remote),
-		Path:   esp.Path{Local: c.Path.Local, Remote: c.Path.Remote},
+		Path:   planePath(c.Path),
 		Window: c.Window,
 		Pad:    s.node.padding(c),
 		Soft:   esp.Volume(c.Soft),
@@ -128,6 +138,8 @@ func (s *shard) ask(a ike.Ask) {
 		s.await(a.ID, func() ike.Reply { return s.node.findPaths(q) })
 	case ike.Reach:
 		s.await(a.ID, func() ike.Reply { return s.node.reach(q) })
+	case ike.OpenStream:
+		s.await(a.ID, func() ike.Reply { return s.node.openStream(q) })
 	case ike.Usage:
 		s.mine = append(s.mine, ike.Answer{ID: a.ID, Value: s.usage(q)})
 	}
@@ -200,14 +212,14 @@ type planeEvents struct{ node *Node }
 
 // IKE implements esp.Events.
 func (e *planeEvents) IKE(sock udpencap.Socket, p udpencap.Packet) {
-	e.node.engines.receive(sock.Encap(), p)
+	e.node.engines.receive(sock, p)
 }
 
 // UnknownSPI implements esp.Events.
 func (e *planeEvents) UnknownSPI(path esp.Path, spi uint32) {
 	s := e.node.engines.ofESP(spi)
 	select {
-	case s.in <- ike.UnknownSPI{Path: ike.Path{Local: path.Local, Remote: path.Remote, Encap: true}, SPI: spi}:
+	case s.in <- ike.UnknownSPI{Path: enginePath(path), SPI: spi}:
 	default:
 	}
 }
@@ -219,7 +231,7 @@ func (e *planeEvents) Acquire(f esp.Flow) { e.node.wanted(f) }
 func (e *planeEvents) Remapped(child uint64, path esp.Path) {
 	id := ike.ChildID(child)
 	select {
-	case e.node.engines.shards[id.Shard()].in <- ike.Remapped{Child: id, Path: ike.Path{Local: path.Local, Remote: path.Remote, Encap: true}}:
+	case e.node.engines.shards[id.Shard()].in <- ike.Remapped{Child: id, Path: enginePath(path)}:
 	default:
 	}
 }

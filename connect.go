@@ -167,9 +167,9 @@ func (n *Node) Reauthenticate(connection string, within time.Duration) {
 	n.engines.everywhere(ike.Reauth{Connection: connection, Within: within})
 }
 
-// try runs one attempt at one address, in the place of an SA if that is not 0.
-func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr, w want, replaces ike.SAID) error {
-	return n.await(ctx, conn, &attempt{}, func(a *attempt) error {
+// tryDatagrams runs one attempt at one address by UDP.
+func (n *Node) tryDatagrams(ctx context.Context, conn *config.Connection, remote netip.Addr, w want, replaces ike.SAID, a *attempt) error {
+	return n.await(ctx, conn, a, func(a *attempt) error {
 		initiate, err := n.paths(conn, remote)
 		if err != nil {
 			return &Error{

@@ -43,6 +43,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		Reauth:           time.Duration(c.Reauth),
 		Lifetime:         time.Duration(c.Lifetime),
 		FragmentSize:     c.FragmentSize,
+		Streams:          streamsOf(c.TCP),
 		NoMOBIKE:         c.NoMOBIKE,
 		PPKRequired:      c.PPKRequired,
 		StrictSignatures: c.Strict,
@@ -103,6 +104,16 @@ func never(d config.Duration) time.Duration {
 		return -1
 	}
 	return time.Duration(d)
+}
+
+func streamsOf(word string) ike.Streams {
+	switch word {
+	case config.TCPAuto:
+		return ike.StreamsFallback
+	case config.TCPAlways:
+		return ike.StreamsAlways
+	}
+	return ike.StreamsNever
 }
 
 func childlessOf(word string) ike.Childless {

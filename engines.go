@@ -76,10 +76,10 @@ func (e *engines) start() {
 }
 
 // receive hands an IKE message to its engine. The data is copied. It never blocks.
-func (e *engines) receive(encap bool, p udpencap.Packet) {
+func (e *engines) receive(from udpencap.Socket, p udpencap.Packet) {
 	s := e.route(p.Data, p.Remote.Addr())
 	d := ike.Datagram{
-		Path: ike.Path{Local: p.Local, Remote: p.Remote, Encap: encap},
+		Path: ike.Path{Local: p.Local, Remote: p.Remote, Encap: from.Encap(), Stream: from.Stream()},
 		Data: slices.Clone(p.Data),
 	}
 	select {

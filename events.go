@@ -119,6 +119,7 @@ func (n *Node) report(what ike.Happening) {
 	case ike.Established:
 		st := h.Status
 		n.peers.established(st)
+		n.sockets.uses(st.SA, st.Path)
 		n.log.Info("established", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote),
 			zap.Stringer("at", st.Path.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventEstablished, Connection: st.Connection, Peer: st.Remote.String()})
@@ -126,6 +127,7 @@ func (n *Node) report(what ike.Happening) {
 			n.attempt(st.Connection, func(a *attempt) { a.established(st.SA) })
 		}
 	case ike.PathChanged:
+		n.sockets.uses(h.SA, h.Path)
 		n.log.Info("moved", zap.String("conn", h.Connection), zap.Stringer("from", h.Path.Local), zap.Stringer("to", h.Path.Remote),
 			zap.Stringer("before", h.Before.Local), zap.Stringer("and", h.Before.Remote))
 		n.events.send(Event{Time: now, Kind: EventMoved, Connection: h.Connection, Text: fmt.Sprintf("%v to %v", h.Path.Local, h.Path.Remote)})
@@ -165,6 +167,7 @@ func (n *Node) report(what ike.Happening) {
 		st := h.Status
 		n.peers.rekeyed(h.Old, h.New)
 		n.saRekeyed(h.Old, h.New)
+		n.sockets.rekeyed(h.Old, h.New)
 		n.log.Info("rekeyed", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventRekeyed, Connection: st.Connection, Peer: st.Remote.String()})
 		n.attempt(st.Connection, func(a *attempt) { a.rekeyed(h) })
@@ -175,6 +178,7 @@ func (n *Node) report(what ike.Happening) {
 		n.peers.leave(h)
 		n.unsay(h)
 		n.saDown(h)
+		n.sockets.left(h)
 		if abandoned(h) && !n.limit.allow(handshakes, h.Path.Remote.Addr(), now) {
 			n.log.Debug("down", zap.Stringer("at", h.Path.Remote), zap.String("reason", h.Reason))
 		} else if h.Err != nil {

@@ -13,7 +13,7 @@ import (
 // Whoever begins SAs and leaves them does not fill the log; what ends otherwise is told.
 func TestAbandonedHandshakesAreLoggedSparingly(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
-	n := &Node{log: zap.New(core), peers: &registry{}}
+	n := &Node{log: zap.New(core), peers: &registry{}, sockets: &sockets{}}
 	down := func(from byte, code ike.Code) {
 		n.report(ike.Down{
 			Path: ike.Path{Remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, from}), 500)},

@@ -359,6 +359,9 @@ func (h *host) rules() firewall.Rules {
 	}
 	if h.serve {
 		r.Ports = []uint16{h.config.Node.IKEPort, h.config.Node.NATPort}
+		if port := h.config.Node.TCPPort; port != 0 {
+			r.TCPPorts = []uint16{port}
+		}
 		if len(h.config.Pools) > 0 {
 			r.OuterAddresses = slices.DeleteFunc(slices.Clone(h.config.Node.Listen), netip.Addr.IsUnspecified)
 		}

@@ -134,7 +134,11 @@ func (n *Node) fitMTU(c ike.ChildInfo) {
 
 // mtuOf is the longest inner packet that fits the link on which a path starts.
 func mtuOf(path ike.Path, s suite.Suite) int {
-	return esp.InnerMTU(linkMTU(path.Local.Addr()), path.Remote.Addr().Is6(), s.Encr, s.Integ)
+	outer := linkMTU(path.Local.Addr())
+	if path.Stream {
+		outer -= esp.StreamOverhead
+	}
+	return esp.InnerMTU(outer, path.Remote.Addr().Is6(), s.Encr, s.Integ)
 }
 
 // linkMTU is the MTU of the interface that has an address; 1500 if none has. Longer

@@ -81,7 +81,8 @@ type Node struct {
 	Prompt func(context.Context, Login) (user string, password []byte, err error)
 	// Device replaces the TUN device or the in-process stack. The Node closes it.
 	Device tun.Device
-	// Bind replaces the operating system's UDP sockets.
+	// Bind replaces the operating system's UDP sockets, and, where it is a
+	// udpencap.StreamNetwork, TCP; where it is not, there is no TCP.
 	Bind udpencap.Listener
 	// Capture, if not nil, gets the outer packets as a pcap file, and the keys
 	// that open them go where Config.Node.KeyLog says.
@@ -92,6 +93,7 @@ type Node struct {
 	plane   *esp.Plane
 	device  tun.Device
 	sockets *sockets
+	blocked blockedUDP
 	network netmon.Monitor  // nil where nobody knows of changes
 	stack   *netstack.Stack // nil unless packets end in this process
 	host    *host           // nil unless Host

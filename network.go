@@ -31,6 +31,7 @@ func (n *Node) watchNetwork() error {
 	n.tasks.Go(func() {
 		for change := range n.network.Changes() {
 			addresses := n.addresses()
+			n.blocked.forget()
 			n.log.Debug("the network of this host changed", zap.Bool("woken", change.Woken), zap.Stringers("addresses", addresses))
 			n.engines.everywhere(ike.Moved{Addresses: addresses, Woken: change.Woken})
 			if len(addresses) > 0 {
@@ -59,8 +60,15 @@ const maxPaths = 8
 // that the host would take for each of the peer's, then from its others.
 func (n *Node) findPaths(q ike.FindPaths) ike.PathsFound {
 	var found ike.PathsFound
+	conn, port := n.conf().Connections[q.Connection], q.Path.Remote.Port()
+	if q.Path.Stream {
+		port = natPort
+		if conn != nil && conn.Port != 0 && conn.Port != ikePort {
+			port = conn.Port
+		}
+	}
 	add := func(source, remote netip.Addr) {
-		p, err := n.path(n.conf().Connections[q.Connection], source, netip.AddrPortFrom(remote, q.Path.Remote.Port()), true)
+		p, err := n.path(conn, source, netip.AddrPortFrom(remote, port), true)
 		if err != nil {
 			n.log.Debug("no socket for a path", zap.Stringer("from", source), zap.Stringer("to", remote), zap.Error(err))
 		} else if len(found.Paths) < maxPaths && !slices.Contains(found.Paths, p) {

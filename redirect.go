@@ -32,6 +32,11 @@ func (n *Node) reach(q ike.Reach) ike.Reached {
 	}
 	var failed error
 	for _, addr := range addrs {
+		if q.Stream {
+			if path, err := n.dialStream(ctx, conn, addr); err == nil {
+				return ike.Reached{Path: path, Encap: path}
+			}
+		}
 		initiate, err := n.paths(conn, addr)
 		if err == nil {
 			return ike.Reached{Path: initiate.Path, Encap: initiate.Encap}

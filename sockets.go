@@ -19,8 +19,9 @@ type sockets struct {
 	node *Node
 	bind udpencap.Listener
 
-	mu   sync.Mutex
-	open []*socket
+	mu      sync.Mutex
+	open    []*socket
+	streams *streams // nil until there is one
 }
 
 type socket struct {
@@ -54,7 +55,7 @@ func (s *sockets) listen() error {
 				continue
 			}
 			if _, err := s.add(netip.AddrPortFrom(addr, p.port), p.encap, true); err != nil {
-				if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) && addr.IsUnspecified() {
+				if noFamily(err, addr) {
 					errs = append(errs, err)
 					continue
 				}
@@ -65,10 +66,10 @@ func (s *sockets) listen() error {
 	if len(s.listening()) == 0 {
 		return s.listenError(netip.Addr{}, c.NATPort, errors.Join(errs...))
 	}
-	return nil
+	return s.listenStreams()
 }
 
-func (s *sockets) listenError(addr netip.Addr, port uint16, err error) error {
+func (s *sockets) listenError(addr netip.Addr, port uint16, err error) *Error {
 	e := &Error{
 		Code: ike.CodeHost,
 		What: fmt.Sprintf("cannot listen on UDP %v port %d", addr, port),
@@ -117,16 +118,28 @@ func (s *sockets) dial(source, to netip.Addr, encap bool, port uint16) (*socket,
 	return s.add(netip.AddrPortFrom(wildcard, port), encap, false)
 }
 
-// find returns the socket that a path starts at.
-func (s *sockets) find(local netip.AddrPort, encap bool) *socket {
+// noFamily tells whether the host has no addresses of that family.
+func noFamily(err error, addr netip.Addr) bool {
+	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) && addr.IsUnspecified()
+}
+
+// find returns the socket that a path starts at; nil if there is none.
+func (s *sockets) find(path ike.Path) udpencap.Socket {
+	local, encap := path.Local, path.Encap
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if path.Stream {
+		if s.streams == nil {
+			return nil
+		}
+		return s.streams.socket
+	}
 	for _, sock := range s.open {
 		at := sock.LocalAddr()
 		if at.Port() == local.Port() && sock.Encap() == encap &&
 			(at.Addr().Is4() == local.Addr().Is4() || !local.Addr().IsValid()) &&
 			(at.Addr().IsUnspecified() || !local.Addr().IsValid() || at.Addr() == local.Addr()) {
-			return sock
+			return sock.Socket
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ type Status struct {
 	Device      string            `json:"device"`
 	MTU         int               `json:"mtu"`
 	Listening   []netip.AddrPort  `json:"listening"`
+	TCP         []netip.AddrPort  `json:"listening_tcp,omitempty"`
 	SAs         []SAStatus        `json:"ike_sas"`
 	Drops       map[string]uint64 `json:"drops"` // ESP and IKE packets that were not taken, by reason
 	Connections []string          `json:"connections"`
@@ -40,6 +41,7 @@ type SAStatus struct {
 	Initiator  bool           `json:"initiator"`
 	SPIi       string         `json:"spi_i"`
 	SPIr       string         `json:"spi_r"`
+	Transport  string         `json:"transport"` // "udp" or "tcp"
 	LocalAddr  netip.AddrPort `json:"local_addr"`
 	RemoteAddr netip.AddrPort `json:"remote_addr"`
 	LocalID    string         `json:"local_id"`
@@ -85,6 +87,7 @@ func (n *Node) Status() Status {
 	for _, c := range connectionsOf(n.conf(), n.Serve) {
 		s.Connections = append(s.Connections, c.Name)
 	}
+	s.TCP = n.sockets.listeningTCP()
 	for _, st := range n.engines.statuses() {
 		s.SAs = append(s.SAs, n.saStatus(st))
 	}
@@ -103,6 +106,10 @@ func (n *Node) saStatus(st ike.Status) SAStatus {
 		LocalID: st.Local.String(), RemoteID: st.Remote.String(),
 		Addresses: st.Lease.Addresses, DNS: st.Lease.DNS, Domains: st.Lease.Domains, Since: st.Since,
 		Extensions: st.Extensions, Conditions: st.Conditions, Children: []ChildStatus{},
+	}
+	s.Transport = "udp"
+	if st.Path.Stream {
+		s.Transport = "tcp"
 	}
 	if st.SPIr != 0 {
 		s.Suite = st.Suite.String()

@@ -90,6 +90,9 @@ func (f *faults) connection(all *Config, c *Connection, path, dir string, now ti
 		f.add(key, fmt.Sprintf("%v is too long", time.Duration(c.Tickets)), "24h at most")
 	}
 	f.lifetimes(c.Rekey, c.Lifetime, path)
+	if key := join(path, "tcp"); !slices.Contains([]string{TCPAuto, TCPAlways, TCPNever}, c.TCP) && !f.has(key) {
+		f.add(key, fmt.Sprintf("unknown word %q", c.TCP), `"auto", "always" or "never"`)
+	}
 	if key := join(path, "childless"); !slices.Contains([]string{"allow", "prefer", "force", "never"}, c.Childless) && !f.has(key) {
 		f.add(key, fmt.Sprintf("unknown word %q", c.Childless), `"allow", "prefer", "force" or "never"`)
 	}

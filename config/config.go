@@ -47,6 +47,10 @@ type Node struct {
 	IKEPort uint16 `toml:"ike_port" default:"500" zero:"kept"`
 	// NATPort is the UDP port for IKE and ESP in UDP; 0 lets the system choose one.
 	NATPort uint16 `toml:"nat_port" default:"4500" zero:"kept"`
+	// TCPPort is the TCP port on which peers are let in that cannot reach us by UDP (RFC
+	// 9329); 0 opens none. Peers that do not know another one use 4500; 443 passes most
+	// firewalls.
+	TCPPort uint16 `toml:"tcp_port"`
 	// Mark is the firewall mark of our own packets, which keeps them out of the tunnel.
 	Mark uint32 `toml:"mark" default:"0x4d610000" range:"1..0xffffffff"`
 	// Table is the number of the routing table of the tunnel's routes.
@@ -91,6 +95,11 @@ type Connection struct {
 	Port uint16 `toml:"port"`
 	// LocalPort is our UDP port as initiator; 0 chooses one.
 	LocalPort uint16 `toml:"local_port"`
+	// TCP is when IKE and ESP go to the peer in TCP (RFC 9329): "auto" where UDP gives no answer
+	// for some seconds, until it does again; "always", or "never". The peer must know TCP too.
+	TCP string `toml:"tcp" default:"auto"`
+	// TCPPort is the peer's TCP port.
+	TCPPort uint16 `toml:"tcp_port" default:"4500"`
 	// Proposals of IKE in strongSwan's keywords; "default" stands for the defaults.
 	Proposals []string `toml:"proposals" default:"[\"default\"]"`
 	// PostQuantum says what is done against who records the traffic today and has a quantum

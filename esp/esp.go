@@ -21,9 +21,18 @@ type Selector struct {
 }
 
 // Path is where the packets of a child SA go and come from. The socket is the one
-// that is bound to Local's port.
+// that is bound to Local's port; where Stream is set, that of the TCP streams.
 type Path struct {
 	Local, Remote netip.AddrPort
+	Stream        bool
+}
+
+// protocol is what carries the packets.
+func (p Path) protocol() uint8 {
+	if p.Stream {
+		return protoTCP
+	}
+	return protoUDP
 }
 
 // Keys is one direction of a child SA: algorithms and keys of one SPI. Integ is

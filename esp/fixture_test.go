@@ -202,6 +202,7 @@ func (d *channelDevice) Close() error {
 type memorySocket struct {
 	local   netip.AddrPort
 	noEncap bool
+	stream  bool
 	batch   int
 	arrived chan []udpencap.Packet
 	wire    func(p udpencap.Packet) error
@@ -221,6 +222,7 @@ func newSocket(local string, batch int, wire func(udpencap.Packet) error) *memor
 
 func (s *memorySocket) LocalAddr() netip.AddrPort { return s.local }
 func (s *memorySocket) Encap() bool               { return !s.noEncap }
+func (s *memorySocket) Stream() bool              { return s.stream }
 func (s *memorySocket) Batch() int                { return s.batch }
 
 func (s *memorySocket) Read(packets []udpencap.Packet) (int, error) {
@@ -390,7 +392,7 @@ func (b *bench) child(id uint64, local, remote string) Child {
 		Out:    newKeys(b.t, 0x2000+uint32(id), gcm256, none, true),
 		Local:  []Selector{selector(local)},
 		Remote: []Selector{selector(remote)},
-		Path:   Path{netip.MustParseAddrPort(ourAddr), netip.MustParseAddrPort(peerAddr)},
+		Path:   Path{Local: netip.MustParseAddrPort(ourAddr), Remote: netip.MustParseAddrPort(peerAddr)},
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 type inboundLoop struct {
 	plane   *Plane
 	socket  udpencap.Socket
+	stream  bool // as the socket says
 	packets []udpencap.Packet
 
 	frames []tun.Frame // to the host
@@ -44,6 +45,7 @@ func newInboundLoop(p *Plane, s udpencap.Socket) *inboundLoop {
 	l := &inboundLoop{
 		plane:   p,
 		socket:  s,
+		stream:  s.Stream(),
 		packets: make([]udpencap.Packet, n),
 		frames:  make([]tun.Frame, 0, n),
 		pieces:  make([][]byte, n),
@@ -122,7 +124,7 @@ func (l *inboundLoop) esp(spi uint32, run []udpencap.Packet, now int64) {
 		for i := range run {
 			p.drop(nil, DropNoSA)
 			if l.unknown.allow(now) {
-				p.events.UnknownSPI(Path{run[i].Local, run[i].Remote}, spi)
+				p.events.UnknownSPI(Path{run[i].Local, run[i].Remote, l.stream}, spi)
 			}
 		}
 		return
@@ -176,7 +178,7 @@ func (t *tidings) settle(ch *child, now int64) {
 	t.soft = !rx.soft && ch.soft.reached(rx.bytes, rx.in.Sequence())
 	t.hard = !rx.hard && ch.hard.reached(rx.bytes, rx.in.Sequence())
 	rx.soft, rx.hard = rx.soft || t.soft, rx.hard || t.hard
-	if !t.newest || t.path.Remote == ch.route.Load().path.Remote {
+	if path := ch.route.Load().path; !t.newest || t.path.Remote == path.Remote && t.path.Stream == path.Stream {
 		return
 	}
 	if t.path.Remote != rx.remapped || now-rx.told >= second {
@@ -190,12 +192,12 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 	if err != nil {
 		why, _ := errors.AsType[Drop](err)
 		news.heard = news.heard || why.authentic()
-		news.note(newest, p)
+		news.note(newest, p, l.stream)
 		l.plane.drop(ch, why)
 		return
 	}
 	news.heard = true
-	news.note(newest, p)
+	news.note(newest, p, l.stream)
 	ch.rx.bytes += uint64(len(inner))
 	// The sender cannot be one that nobody is, nor our own end of the tunnel.
 	if !f.routable() {
@@ -206,7 +208,8 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 		l.plane.drop(ch, DropSelector)
 		return
 	}
-	if f.Dst == p.Local.Addr() && f.Protocol == protoUDP && ownPort(f.DstPort, p.Local.Port()) {
+	if f.Dst == p.Local.Addr() && (f.Protocol == protoUDP && ownPort(f.DstPort, p.Local.Port()) ||
+		l.stream && f.Protocol == protoTCP && f.DstPort == p.Local.Port()) {
 		// What goes to our IKE ports comes outside of tunnels, or a peer could stand in
 		// for another in the host's connection tracking (CVE-2021-3773).
 		l.plane.drop(ch, DropLoop)
@@ -232,10 +235,10 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 
 func ownPort(port, bound uint16) bool { return port == 500 || port == 4500 || port == bound }
 
-func (t *tidings) note(newest bool, p *udpencap.Packet) {
+func (t *tidings) note(newest bool, p *udpencap.Packet, stream bool) {
 	if newest {
 		t.newest = true
-		t.path = Path{p.Local, p.Remote}
+		t.path = Path{p.Local, p.Remote, stream}
 	}
 }
 

@@ -125,7 +125,7 @@ func TestLoops(t *testing.T) {
 				Out:    newKeys(t, 0x1000*uint32(1+i)+id, encr, integ, id != 1),
 				Local:  []Selector{selector(nets[i] + octet + ".0/24")},
 				Remote: []Selector{selector(nets[o] + octet + ".0/24")},
-				Path:   Path{netip.MustParseAddrPort(addrs[i]), netip.MustParseAddrPort(addrs[o])},
+				Path:   Path{Local: netip.MustParseAddrPort(addrs[i]), Remote: netip.MustParseAddrPort(addrs[o])},
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -33,6 +33,10 @@ func InnerMTU(outer int, remoteIs6 bool, encr, integ suite.Transform) int {
 
 const udpHeaderLen = 8
 
+// StreamOverhead is how much more of an outer packet TCP takes than UDP, when a stream carries
+// a packet in each segment: a header with time stamps, and the length (RFC 9329 §3).
+const StreamOverhead = 20 + 12 + 2 - udpHeaderLen
+
 func integLen(integ suite.Transform) int {
 	switch integ.ID {
 	case suite.IntegHMACSHA1_96:

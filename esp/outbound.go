@@ -113,7 +113,7 @@ func (l *outboundLoop) packet(policy *policy, pkt []byte, now int64) {
 		return
 	}
 	route := ch.route.Load()
-	if remote := route.path.Remote; f.Dst == remote.Addr() && f.DstPort == remote.Port() && f.Protocol == protoUDP {
+	if remote := route.path.Remote; f.Dst == remote.Addr() && f.DstPort == remote.Port() && f.Protocol == route.path.protocol() {
 		// Routes lead our own packets back to us. Sealed again they would come back
 		// longer, for ever.
 		p.drop(ch, DropLoop)

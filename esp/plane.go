@@ -290,6 +290,12 @@ func (p *Plane) routeFor(path Path) (*route, error) {
 
 // fits ranks a socket for a path; 0 is not at all.
 func fits(s udpencap.Socket, path Path) int {
+	if s.Stream() || path.Stream {
+		if s.Stream() && path.Stream {
+			return 1
+		}
+		return 0
+	}
 	bound := s.LocalAddr()
 	local := path.Local.Addr()
 	switch {

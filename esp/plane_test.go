@@ -89,7 +89,7 @@ func TestInstallRefuses(t *testing.T) {
 	if n := len(b.plane.Stats().Children); n != 1 {
 		t.Errorf("%d children after refusals", n)
 	}
-	path := Path{netip.MustParseAddrPort(ourAddr), netip.MustParseAddrPort(peerAddr)}
+	path := Path{Local: netip.MustParseAddrPort(ourAddr), Remote: netip.MustParseAddrPort(peerAddr)}
 	for name, err := range map[string]error{
 		"switch":            b.plane.Switch(9),
 		"move":              b.plane.Move(9, path),
@@ -123,13 +123,28 @@ func TestRouteFor(t *testing.T) {
 		{"192.0.2.9:7000", "198.51.100.1:4500", ""},
 		{"0.0.0.0:500", "198.51.100.1:500", ""}, // carries no ESP
 	} {
-		r, err := p.routeFor(Path{netip.MustParseAddrPort(test.local), netip.MustParseAddrPort(test.remote)})
+		r, err := p.routeFor(Path{Local: netip.MustParseAddrPort(test.local), Remote: netip.MustParseAddrPort(test.remote)})
 		switch {
 		case err != nil && test.want != "":
 			t.Errorf("%s to %s: %v", test.local, test.remote, err)
 		case err == nil && r.socket != named[test.want]:
 			t.Errorf("%s to %s: socket %v, want %q", test.local, test.remote, r.socket.LocalAddr(), test.want)
 		}
+	}
+	// Streams are a path of their own.
+	path := Path{Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("198.51.100.1:4500"), Stream: true}
+	if r, err := p.routeFor(path); err == nil {
+		t.Errorf("a stream without streams leads through %v", r.socket.LocalAddr())
+	}
+	streams := newSocket("192.0.2.1:4500", 1, nil)
+	streams.stream = true
+	p.sockets[streams] = &boundSocket{socket: streams}
+	if r, err := p.routeFor(path); err != nil || r.socket != streams {
+		t.Errorf("a stream: %v", err)
+	}
+	path.Stream = false
+	if r, err := p.routeFor(path); err != nil || r.socket != named["192.0.2.1:4500"] {
+		t.Errorf("UDP beside streams: %v", err)
 	}
 }
 
@@ -264,7 +279,7 @@ func TestSockets(t *testing.T) {
 	b.refuse = nil
 	other := newSocket("192.0.2.1:9999", 1, b.socket.wire)
 	b.plane.sockets[other] = &boundSocket{socket: other}
-	path := Path{netip.MustParseAddrPort("192.0.2.1:9999"), netip.MustParseAddrPort("203.0.113.5:1234")}
+	path := Path{Local: netip.MustParseAddrPort("192.0.2.1:9999"), Remote: netip.MustParseAddrPort("203.0.113.5:1234")}
 	if err := b.plane.Move(2, path); err != nil {
 		t.Fatal(err)
 	}

@@ -249,7 +249,7 @@ func TestRebinding(t *testing.T) {
 		if sent := b.host(ip("10.1.0.1", "10.2.0.1", 1)); sent[0].Remote != c.Path.Remote {
 			t.Errorf("the path moved by itself to %v", sent[0].Remote)
 		}
-		moved := Path{c.Path.Local, netip.MustParseAddrPort(elsewhere)}
+		moved := Path{Local: c.Path.Local, Remote: netip.MustParseAddrPort(elsewhere)}
 		if err := b.plane.Move(1, moved); err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,11 @@ const (
 	checkTries       = 5                // transmissions of it before the old path is tried too
 	checkRounds      = 3                // of it that may go wrong
 	doubtTries       = 4                // transmissions before other paths are tried
+	returnTries      = 3                // transmissions of a check whether UDP passes again
+	returnFirst      = time.Minute      // on a stream, before that is tried
+	returnMost       = 15 * time.Minute // between tries, which are ever rarer
+	streamAgain      = 2 * time.Second  // between tries to open a stream
+	streamsLost      = 3                // one after the other, while an SA is being opened
 	wakeTries        = 5                // transmissions of a check after a sleep
 	maxChildren      = 256              // of one SA, when the peer wants another
 	maxForerunners   = 4                // IKE SAs that were replaced and not deleted, when the peer replaces another
@@ -75,7 +80,7 @@ func (c *Connection) keepalive() time.Duration { return cmp.Or(c.Keepalive, 20*t
 func (c *Connection) maxDatagram(p Path) int {
 	size := c.FragmentSize
 	switch {
-	case size < 0:
+	case size < 0, p.Stream: // RFC 9329 §7.5
 		return 0
 	case size == 0 && p.Remote.Addr().Unmap().Is4():
 		size = 1252

@@ -130,6 +130,8 @@ func (e *Engine) dispatch(ev Event) {
 		e.remapped(ev)
 	case Moved:
 		e.moved(ev)
+	case StreamClosed:
+		e.streamClosed(ev.Path)
 	case UnknownSPI:
 		e.unknownSPI(ev.Path, ev.SPI)
 	case Answer:

@@ -106,6 +106,8 @@ type (
 		Addresses []netip.Addr
 		Woken     bool
 	}
+	// StreamClosed says that a TCP stream that we had opened is gone.
+	StreamClosed struct{ Path Path }
 	// UnknownSPI says that ESP with no SA came from a path; it is a hint only.
 	UnknownSPI struct {
 		Path Path
@@ -131,6 +133,7 @@ func (ChildAged) event()     {}
 func (Acquire) event()       {}
 func (Remapped) event()      {}
 func (Moved) event()         {}
+func (StreamClosed) event()  {}
 func (UnknownSPI) event()    {}
 func (RedirectPeers) event() {}
 func (Answer) event()        {}
@@ -312,20 +315,22 @@ type (
 	// Configured says that the host is ready, or why not.
 	Configured struct{ Err error }
 	// Reach asks, on the initiator, for the way to another gateway of a connection, to
-	// which the one at hand redirects us. The reply is Reached.
+	// which the one at hand redirects us; by a stream, if there is one, where Stream is set.
+	// The reply is Reached.
 	Reach struct {
 		SA         SAID
 		Connection string
 		To         message.GatewayID
+		Stream     bool
 	}
 	// Reached has the paths of an Initiate, or says why there are none.
 	Reached struct {
 		Path, Encap Path
 		Err         error
 	}
-	// FindPaths asks for the ways to a peer: from each address of this host that may do,
-	// to each of Remotes, at the port and of the kind of Path, which is the one now. The
-	// reply is PathsFound.
+	// FindPaths asks for the ways by UDP to a peer: from each address of this host that may
+	// do, to each of Remotes, at the port and of the kind of Path, which is the one now; where
+	// that is a stream, at the port that the peer has for UDP. The reply is PathsFound.
 	FindPaths struct {
 		SA         SAID
 		Connection string
@@ -335,6 +340,18 @@ type (
 	// PathsFound has ways that there are sockets for, the best first. None means that
 	// this host has no network.
 	PathsFound struct{ Paths []Path }
+	// OpenStream asks, on the initiator, for a TCP stream to an address of the peer
+	// (RFC 9329 §6.1). The reply is StreamOpened.
+	OpenStream struct {
+		SA         SAID
+		Connection string
+		Remote     netip.Addr
+	}
+	// StreamOpened has the path, or says why there is none.
+	StreamOpened struct {
+		Path Path
+		Err  error
+	}
 	// Usage asks what a child's SAs last did. The reply is UsageReply.
 	Usage struct{ Children []ChildID }
 	// UsageReply tells how long ago, in nanoseconds, something authentic was
@@ -347,6 +364,7 @@ func (Admit) question()      {}
 func (Configure) question()  {}
 func (Reach) question()      {}
 func (FindPaths) question()  {}
+func (OpenStream) question() {}
 func (Usage) question()      {}
 func (Credential) question() {}
 func (Relay) question()      {}
@@ -358,6 +376,7 @@ func (WorkDone) reply()        {}
 func (Admission) reply()       {}
 func (Configured) reply()      {}
 func (PathsFound) reply()      {}
+func (StreamOpened) reply()    {}
 func (UsageReply) reply()      {}
 func (Reached) reply()         {}
 func (CredentialReply) reply() {}

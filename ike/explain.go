@@ -36,6 +36,13 @@ func errHalfOpen(s *ikeSA) *Error {
 }
 
 func errUnreachable(s *ikeSA) *Error {
+	if s.path.Stream {
+		return &Error{
+			Code: CodeUnreachable, What: fmt.Sprintf("no answer from %v over TCP", s.path.Remote),
+			Why:  "a TCP stream was opened and IKE_SA_INIT is not answered on it",
+			Hint: "check that a gateway with TCP encapsulation (RFC 9329) listens on that port, and not something else",
+		}
+	}
 	return &Error{
 		Code: CodeUnreachable, What: fmt.Sprintf("no answer from %v", s.path.Remote),
 		Why:  fmt.Sprintf("IKE_SA_INIT was sent %d times and nothing came back", s.e.cfg.Retransmit.tries()),
@@ -43,7 +50,21 @@ func errUnreachable(s *ikeSA) *Error {
 	}
 }
 
+// errStreamLost is for an SA that is being opened over a stream that broke.
+func errStreamLost(s *ikeSA, err error) *Error {
+	return &Error{
+		Code: CodeUnreachable, What: fmt.Sprintf("the TCP stream to %v broke", s.path.Remote),
+		Why: err.Error(), Hint: "the gateway's log tells why it closes it, or a firewall on the way does",
+	}
+}
+
 func errAuthUnanswered(s *ikeSA) *Error {
+	if s.path.Stream {
+		return &Error{
+			Code: CodeUnreachable, What: fmt.Sprintf("%v answers IKE_SA_INIT over TCP, but not IKE_AUTH", s.path.Remote),
+			Why: "the TCP stream stands and nothing more came on it", Hint: "the gateway's log tells what it waits for",
+		}
+	}
 	err := &Error{
 		Code: CodePortBlocked, What: fmt.Sprintf("%v answers IKE_SA_INIT, but nothing that is sent to UDP port %d", s.path.Remote.Addr(), s.path.Remote.Port()),
 		Why:  "IKE_SA_INIT went well and IKE_AUTH was never answered: a firewall lets one port through and not the other",

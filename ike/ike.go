@@ -14,10 +14,11 @@ import (
 )
 
 // Path is a way to a peer. Encap says that the socket marks IKE messages (RFC 7296
-// §3.1) and carries ESP in UDP; one to or from port 500 does not.
+// §3.1) and carries ESP; one to or from port 500 does not. Stream says that it is a TCP
+// stream (RFC 9329), with Encap; another stream is another Path.
 type Path struct {
 	Local, Remote netip.AddrPort
-	Encap         bool
+	Encap, Stream bool
 }
 
 // SAID names an IKE SA within one engine; it is our own SPI, and is never used
@@ -109,6 +110,8 @@ type Connection struct {
 	IgnoreRedirects bool
 	Redirect        message.GatewayID
 	RedirectLate    bool
+	// Streams is when the initiator opens TCP streams to the peer.
+	Streams Streams
 	// NoMOBIKE neither announces nor takes MOBIKE (RFC 4555 §3.1).
 	NoMOBIKE bool
 	// Rekey is the age at which we replace the IKE SA by another (RFC 7296 §2.8), minus

@@ -29,7 +29,7 @@ func (s *ikeSA) armLiveness(heard time.Time) {
 // (RFC 3948 §4, RFC 7296 §2.23).
 func (s *ikeSA) armKeepalive() {
 	every := s.conn.keepalive()
-	if !s.is(condNATHere) || every <= 0 {
+	if !s.is(condNATHere) || every <= 0 || s.path.Stream { // RFC 9329 §6.6
 		s.set(dueKeepalive, time.Time{})
 		return
 	}

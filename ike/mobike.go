@@ -103,7 +103,7 @@ func (s *ikeSA) tellAddresses() {
 	if !s.mobike() || s.opener || len(s.e.addresses) == 0 {
 		return
 	}
-	if local := s.path.Local.Addr().Unmap(); !s.e.has(local) {
+	if local := s.path.Local.Addr().Unmap(); !s.path.Stream && !s.e.has(local) {
 		i := slices.IndexFunc(s.e.addresses, func(a netip.Addr) bool { return a.Is4() == local.Is4() })
 		if i < 0 {
 			return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // mobility is where an SA's messages and packets go, and what may become of that. The SA
@@ -20,6 +21,12 @@ type mobility struct {
 	offline bool         // a mover's: there is no way to the peer
 	seeks   int          // questions for ways; only the answer to the last one counts
 	seeking bool         // that one is still to come
+	stream  Path         // a mover's: a stream beside path, zero if there is none
+	opening bool         // a mover's: a stream is being opened
+	broken  bool         // a mover's: path is a stream that is gone
+	losses  int          // a mover's: streams that broke since something was answered
+	opened  time.Time    // a mover's: when the last stream was
+	returns int          // a mover's, on a stream: tries of UDP that got no answer
 	seenAs  []byte       // the hash of the address at which the peer last saw us
 
 	refuted Path // where the peer said it was and did not answer; zero: nowhere
@@ -42,7 +49,7 @@ func (s *ikeSA) follow(p Path) {
 	case s.state == stateConnecting && s.initiator:
 	case s.state == stateConnecting:
 		s.startAt(p)
-	case !s.mobike() && s.mayFollow(p):
+	case (!s.mobike() || p.Stream && s.path.Stream) && s.mayFollow(p):
 		s.goTo(p)
 	case p == s.refuted:
 		// It sends from there after all: ask again.
@@ -53,8 +60,12 @@ func (s *ikeSA) follow(p Path) {
 
 // mayFollow tells whether the peer may be where an authentic message or packet came from:
 // a peer behind a NAT does not know its address, and one without MOBIKE cannot tell
-// it. Whom we called stays where it is, unless a NAT is before it.
+// it. Whom we called stays where it is, unless a NAT is before it. Streams are the caller's
+// to open, and its newest one counts (RFC 9329 §6.1).
 func (s *ikeSA) mayFollow(p Path) bool {
+	if p.Stream && s.path.Stream {
+		return !s.opener && s.conn.mayComeFrom(p.Remote.Addr())
+	}
 	return p.Encap && (s.opener || s.conn.mayComeFrom(p.Remote.Addr())) && (s.is(condNATThere) || !s.mobike() && !s.opener)
 }
 
@@ -75,6 +86,9 @@ func (e *Engine) remapped(ev Remapped) {
 func (s *ikeSA) goTo(p Path) {
 	s.path = p
 	s.moveTraffic()
+	if p.Stream {
+		s.hasten() // what was asked on the stream before may be lost
+	}
 }
 
 // moveTraffic sends the children's packets where IKE messages go.
@@ -87,6 +101,10 @@ func (s *ikeSA) moveTraffic() {
 	for _, c := range s.children {
 		c.Path = s.path
 		s.e.do(Move{Child: c.ID, Path: s.path})
+	}
+	if before.Stream != s.path.Stream {
+		s.armKeepalive()
+		s.armReturn()
 	}
 	s.e.report(PathChanged{SA: s.id(), Connection: s.conn.Name, Before: before, Path: s.path})
 }
@@ -112,6 +130,9 @@ func (s *ikeSA) seen(hash []byte) (changed bool) {
 // ways are the paths on which the outstanding request is sent now. Datagrams are the same
 // on all of them, so that the peer executes one and answers each where it came from.
 func (s *ikeSA) ways() []Path {
+	if t, ok := s.active.(*returnTask); ok && s.state == stateEstablished && s.pending.tries < returnTries {
+		return []Path{t.path}
+	}
 	switch tries := s.pending.tries; {
 	case s.state != stateEstablished || tries == 0:
 	case s.probing && s.mobike():
@@ -120,6 +141,9 @@ func (s *ikeSA) ways() []Path {
 			if p != s.path {
 				ways = append(ways, p)
 			}
+		}
+		if s.stream != (Path{}) && s.stream != s.path {
+			ways = append(ways, s.stream)
 		}
 		return ways
 	case tries >= checkTries && !s.opener && s.path != s.espPath && s.e.has(s.espPath.Local.Addr()):

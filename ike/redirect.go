@@ -51,7 +51,7 @@ func (e *Engine) mayRedirect(conn *Connection) bool {
 
 // reach asks the runner for the way to another gateway.
 func (s *ikeSA) reach(to message.GatewayID, then func(Reached)) {
-	s.ask(Reach{SA: s.id(), Connection: s.conn.Name, To: to}, func(r Reply) {
+	s.ask(Reach{SA: s.id(), Connection: s.conn.Name, To: to, Stream: s.path.Stream}, func(r Reply) {
 		got, ok := r.(Reached)
 		if !ok {
 			got.Err = errWrongReply

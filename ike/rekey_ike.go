@@ -209,6 +209,7 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	s.e.enter("hand over", n)
 	n.state, n.inPlaceOf = stateEstablished, nil
 	n.mobility, n.lease, n.conds = s.mobility, s.lease, s.conds
+	n.opening = false // the answer goes to the SA that asked
 	n.takeover, s.takeover = s.takeover, takeover{}
 	n.seenAs = nil // a hash with the SPIs in it
 	n.children, s.children = s.children, nil
@@ -242,6 +243,7 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	n.set(dueLifetime, time.Time{})
 	n.heardNow()
 	n.armKeepalive()
+	n.armReturn()
 	n.armChildren()
 	n.grow()
 	n.e.report(Rekeyed{Old: s.id(), New: n.id(), Status: n.status()})

@@ -92,6 +92,10 @@ func (s *ikeSA) takePaths(paths []Path, woken bool) {
 	}
 	waited := s.offline
 	s.offline = false
+	if s.path.Stream {
+		s.keepStream(waited)
+		return
+	}
 	if best := s.paths[0]; best != s.path {
 		s.roam(best)
 		return
@@ -115,7 +119,7 @@ func (s *ikeSA) takePaths(paths []Path, woken bool) {
 // peer has answered.
 func (s *ikeSA) roam(p Path) {
 	s.path = p
-	if p.Remote == s.espPath.Remote && !slices.Contains(s.paths, s.espPath) {
+	if p.Remote == s.espPath.Remote && !s.espPath.Stream && !slices.Contains(s.paths, s.espPath) {
 		s.moveTraffic()
 	}
 	s.probing = true
@@ -141,7 +145,7 @@ func (s *ikeSA) wayAnswered(p Path) {
 		}
 	case s.answer.tries < 2:
 		// It was sent on the way before, which is not to be kept for that.
-	case s.mobike() && slices.Contains(s.paths, p):
+	case s.mobike() && (p == s.stream || slices.Contains(s.paths, p)):
 		s.probing = false
 		s.path = p
 		s.wantUpdate()
@@ -161,8 +165,13 @@ func (s *ikeSA) renewChildren() {
 // MOBIKE may not follow us: then another SA from where we are now is tried beside, before this
 // one is given up.
 func (s *ikeSA) doubt() {
+	tries := s.pending.tries
+	if _, ok := s.active.(*returnTask); ok {
+		tries -= returnTries // on a way that needs no further doubt
+	}
 	switch {
-	case !s.opener || s.state != stateEstablished || s.pending.tries < doubtTries:
+	case !s.opener || s.state != stateEstablished || tries < doubtTries:
+		return
 	case s.mobike():
 		if !s.probing {
 			s.probing = true
@@ -170,6 +179,9 @@ func (s *ikeSA) doubt() {
 		}
 	case s.probing && !s.moving:
 		s.reauthenticate()
+	}
+	if tries == doubtTries && (s.mobike() || s.path.Stream) {
+		s.openStream()
 	}
 }
 

@@ -265,6 +265,7 @@ func (s *ikeSA) establish() {
 	s.e.gate.release(&s.place)
 	s.heardNow()
 	s.armKeepalive()
+	s.armReturn()
 	s.grow()
 	s.limitAuth()
 	s.stageDone(StageAuth)
@@ -307,7 +308,7 @@ func (s *ikeSA) end(reason string, err *Error) {
 		t.rival.made.close(reason, nil)
 	}
 	s.queue, s.delayed = nil, nil
-	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive, dueRekey, dueHard, dueReauth, dueChildren} {
+	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive, dueStream, dueRekey, dueHard, dueReauth, dueChildren} {
 		s.set(d, time.Time{})
 	}
 	s.requests.Reset()

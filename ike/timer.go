@@ -16,6 +16,7 @@ const (
 	dueLifetime                   // end of a half-open SA, or of a closed one that still repeats its answer
 	dueLiveness                   // nothing was heard for long
 	dueKeepalive                  // nothing was sent for long
+	dueStream                     // open a TCP stream again, or try whether UDP passes
 	dueRekey                      // replace the SA
 	dueHard                       // end it, if that was not possible
 	dueReauth                     // prove again who is there, or end the SA of a peer that did not
@@ -72,6 +73,8 @@ func (s *ikeSA) tick() {
 			s.livenessDue()
 		case dueKeepalive:
 			s.keepaliveDue()
+		case dueStream:
+			s.streamDue()
 		case dueRekey:
 			s.rekey(false)
 		case dueHard:

@@ -100,8 +100,12 @@ func (s *ikeSA) transmit() {
 	}
 	p := s.pending
 	for _, way := range s.ways() {
+		used := slices.Contains(p.via, way)
+		if used && way.Stream {
+			continue // TCP repeats what is lost (RFC 9329 §6.2)
+		}
 		s.send(way, p.grams)
-		if !slices.Contains(p.via, way) {
+		if !used {
 			p.via = append(p.via, way)
 		}
 		s.remind(way)
@@ -140,6 +144,7 @@ func (s *ikeSA) retransmit() {
 // answered ends the outstanding request: its answer is there.
 func (s *ikeSA) answered() {
 	s.pending = nil
+	s.losses = 0
 	s.nextID++
 	s.responses.Reset()
 	s.set(dueRetransmit, time.Time{})

@@ -94,6 +94,9 @@ func (b *base) LocalAddr() netip.AddrPort { return b.local }
 // Encap reports whether IKE messages have the non-ESP marker here.
 func (b *base) Encap() bool { return b.encap }
 
+// Stream is false.
+func (b *base) Stream() bool { return false }
+
 // Counters is what the socket has met so far.
 func (b *base) Counters() Counters { return b.counters.snapshot() }
 

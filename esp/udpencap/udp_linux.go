@@ -18,8 +18,8 @@ import (
 func (u *UDP) prepare(fd uintptr, is6 bool) error {
 	s := int(fd)
 	if u.Mark != 0 {
-		if err := unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_MARK, int(u.Mark)); err != nil {
-			return fmt.Errorf("mark packets with %#x (needs CAP_NET_ADMIN): %w", u.Mark, os.NewSyscallError("setsockopt", err))
+		if err := setMark(fd, u.Mark); err != nil {
+			return err
 		}
 	}
 	// Only the forced form goes beyond net.core.[rw]mem_max; it needs privilege.
@@ -38,6 +38,14 @@ func (u *UDP) prepare(fd uintptr, is6 bool) error {
 		if err := unix.SetsockoptInt(s, level, o, 1); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
+	}
+	return nil
+}
+
+// setMark puts a mark on every packet of a socket.
+func setMark(fd uintptr, mark uint32) error {
+	if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+		return fmt.Errorf("mark packets with %#x (needs CAP_NET_ADMIN): %w", mark, os.NewSyscallError("setsockopt", err))
 	}
 	return nil
 }

@@ -14,11 +14,15 @@ import (
 )
 
 // prepare sets the options of a socket before it is bound.
-func (u *UDP) prepare(uintptr, bool) error {
+func (u *UDP) prepare(fd uintptr, _ bool) error {
 	if u.Mark != 0 {
-		return errors.New("this system has no marks on packets; leave mark at 0")
+		return setMark(fd, u.Mark)
 	}
 	return nil
+}
+
+func setMark(uintptr, uint32) error {
+	return errors.New("this system has no marks on packets; leave mark at 0")
 }
 
 // socket is the portable one: a datagram at a time, without ECN and DSCP. It knows the

@@ -1,5 +1,6 @@
 // Package udpencap is the sockets that carry IKE and ESP: UDP datagrams told
-// apart as RFC 3948 §2 and RFC 7296 §3.1 say.
+// apart as RFC 3948 §2 and RFC 7296 §3.1 say, and where UDP does not pass, messages on
+// TCP streams (RFC 9329).
 //
 // Whether IKE messages carry the non-ESP marker (four zero octets) is a property of
 // the socket: one that speaks from or to port 500 never has it, all others always, so
@@ -35,6 +36,9 @@ type Socket interface {
 	LocalAddr() netip.AddrPort
 	// Encap reports whether this socket marks IKE messages and carries ESP.
 	Encap() bool
+	// Stream reports whether this socket is TCP streams. One has all streams of
+	// a node, told apart by both addresses of a Packet.
+	Stream() bool
 	// Read blocks until at least one datagram is there. Datagrams that are none
 	// of the kinds (empty, or too short for any) are counted and not returned.
 	// Errors of single datagrams, such as ICMP unreachable, are not returned either.

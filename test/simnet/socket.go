@@ -73,6 +73,9 @@ func (s *socket) LocalAddr() netip.AddrPort { return s.local }
 // Encap reports whether the socket marks IKE messages.
 func (s *socket) Encap() bool { return s.encap }
 
+// Stream is false.
+func (s *socket) Stream() bool { return false }
+
 // Batch is the number of packets worth passing to Read.
 func (s *socket) Batch() int { return socketBatch }
 

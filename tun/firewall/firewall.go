@@ -36,6 +36,8 @@ type Rules struct {
 	// those from outside get Mark, of which no connection can know yet when a peer
 	// calls.
 	Ports []uint16
+	// TCPPorts are the same for TCP.
+	TCPPorts []uint16
 	// OuterAddresses are the gateway's own outer addresses: packets from inside the
 	// tunnel that come from or go to them are dropped. Not for tunnels between two
 	// hosts whose selectors are just these addresses.

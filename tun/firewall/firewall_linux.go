@@ -232,6 +232,10 @@ func compile(c clause) []expr.Any {
 		return append(layer4(udp),
 			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
+	case tcpPort:
+		return append(layer4(tcp),
+			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
 	case udpSource:
 		return append(layer4(udp),
 			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},

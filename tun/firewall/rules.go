@@ -41,6 +41,7 @@ type (
 	}
 	udpPort    uint16 // of the destination
 	udpSource  uint16
+	tcpPort    uint16 // of the destination
 	mark       uint32
 	connMark   uint32
 	setMark    uint32
@@ -89,6 +90,7 @@ func (c addressType) String() string {
 }
 
 func (c udpPort) String() string   { return fmt.Sprintf("udp dport %d", uint16(c)) }
+func (c tcpPort) String() string   { return fmt.Sprintf("tcp dport %d", uint16(c)) }
 func (c udpSource) String() string { return fmt.Sprintf("udp sport %d", uint16(c)) }
 func (c mark) String() string      { return fmt.Sprintf("meta mark 0x%08x", uint32(c)) }
 func (c connMark) String() string  { return fmt.Sprintf("ct mark 0x%08x", uint32(c)) }
@@ -143,6 +145,9 @@ func (r Rules) chains() []chain {
 	for _, p := range r.Ports {
 		protect.rules = append(protect.rules, rule{inside, udpPort(p), addressType{destination: true}, drop{}})
 	}
+	for _, p := range r.TCPPorts {
+		protect.rules = append(protect.rules, rule{inside, tcpPort(p), addressType{destination: true}, drop{}})
+	}
 
 	restore := chain{name: "restore", kind: "filter", hook: "prerouting", priority: "mangle"}
 	save := chain{name: "save", kind: "filter", hook: "postrouting", priority: "mangle"}
@@ -150,6 +155,9 @@ func (r Rules) chains() []chain {
 		restore.rules = append(restore.rules, rule{outside, connMark(r.Mark), setMark(r.Mark)})
 		for _, p := range r.Ports {
 			restore.rules = append(restore.rules, rule{outside, udpPort(p), addressType{destination: true}, setMark(r.Mark)})
+		}
+		for _, p := range r.TCPPorts {
+			restore.rules = append(restore.rules, rule{outside, tcpPort(p), addressType{destination: true}, setMark(r.Mark)})
 		}
 		save.rules = append(save.rules, rule{mark(r.Mark), setConn(r.Mark)})
 	}
