@@ -16,12 +16,15 @@ import (
 
 // world is a network of engines in simulated time.
 type world struct {
-	t     testing.TB
-	now   time.Time
-	nodes []*host
-	wires []*flight
-	order int
-	trace []string
+	noUDP, noTCP bool           // is dropped, or refused
+	streams      map[Path]*host // that stand, by their path at whom opened it
+	ports        uint16         // of streams
+	t            testing.TB
+	now          time.Time
+	nodes        []*host
+	wires        []*flight
+	order        int
+	trace        []string
 
 	delay time.Duration
 	// fate decides about a datagram: how many copies arrive. nil is one.
@@ -214,6 +217,8 @@ func (h *host) reply(q Question) Reply {
 		return Reached{Err: fmt.Errorf("no host is called %v", q.To)}
 	case FindPaths:
 		return h.findPaths(q)
+	case OpenStream:
+		return h.w.openStream(h, q)
 	case Usage:
 		if h.usage != nil {
 			return h.usage(q)
@@ -272,6 +277,13 @@ func (h *host) move(addrs ...string) {
 // carry brings a datagram to the host that has its destination address, if it comes from
 // one that its sender has.
 func (w *world) carry(a Send) {
+	if a.Path.Stream {
+		w.stream(a)
+		return
+	}
+	if w.noUDP {
+		return
+	}
 	from := a.Path.Local
 	if !slices.ContainsFunc(w.nodes, func(h *host) bool { return !h.offline && slices.Contains(h.addresses(), from.Addr()) }) {
 		w.log("%v is no address any more", from)

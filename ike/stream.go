@@ -62,7 +62,7 @@ func (s *ikeSA) streamOpened(p Path) {
 		s.stream = p
 	}
 	if s.pending != nil {
-		s.transmit()
+		s.retransmit()
 	}
 }
 
