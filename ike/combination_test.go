@@ -15,7 +15,7 @@ import (
 // any mixture over a bad network. In the end the client has one SA with one of the gateways,
 // and nobody has anything besides.
 func TestCombinations(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed)
 			rng := rand.New(rand.NewPCG(seed, 17))

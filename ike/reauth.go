@@ -159,8 +159,9 @@ func (s *ikeSA) takeOver() {
 		s.replaces = nil
 		return
 	}
-	if s.queued(func(t task) bool { _, ok := t.(*createTask); return ok }) {
-		return
+	opens := func(t task) bool { _, ok := t.(*createTask); return ok }
+	if s.queued(opens) || slices.ContainsFunc(s.delayed, func(d delayed) bool { return opens(d.task) }) {
+		return // the peer may be busy: then it is asked again
 	}
 	for _, c := range old.children {
 		cfg := s.configOf(c.Name)
