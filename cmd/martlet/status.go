@@ -56,6 +56,9 @@ func printStatus(w io.Writer, s *martlet.Status, now time.Time) {
 	if len(s.Listening) > 0 {
 		fmt.Fprintf(w, "listening on %s\n", list(s.Listening))
 	}
+	if len(s.TCP) > 0 {
+		fmt.Fprintf(w, "listening for TCP on %s\n", list(s.TCP))
+	}
 	up := map[string]bool{}
 	for _, sa := range s.SAs {
 		up[sa.Connection] = true
@@ -95,6 +98,9 @@ func printSA(w io.Writer, sa martlet.SAStatus, now time.Time) {
 	}
 	fmt.Fprintf(w, "%s: %s%s, %s\n", sa.Connection, sa.State, since, sa.Suite)
 	fmt.Fprintf(w, "  %v %s\n  %v %s\n", sa.LocalAddr, sa.LocalID, sa.RemoteAddr, sa.RemoteID)
+	if sa.Transport == "tcp" {
+		fmt.Fprintln(w, "  over TCP")
+	}
 	fmt.Fprintf(w, "  %s\n", reach(sa))
 	fmt.Fprintf(w, "  SPIs %s %s\n", sa.SPIi, sa.SPIr)
 	if len(sa.Addresses) > 0 {
