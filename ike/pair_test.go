@@ -211,6 +211,10 @@ func (h *host) reply(q Question) Reply {
 	case Reach:
 		for _, to := range h.w.nodes {
 			if to.addr == q.To.Addr || to.name == q.To.Name {
+				if q.Stream {
+					p := h.w.openStream(h, OpenStream{Remote: to.addr}).(StreamOpened).Path
+					return Reached{Path: p, Encap: p}
+				}
 				return Reached{Path: h.path(to, false), Encap: h.path(to, true)}
 			}
 		}

@@ -341,3 +341,30 @@ func TestStrangerOnStream(t *testing.T) {
 		t.Errorf("the gateway went to %v", s.path)
 	}
 }
+
+// A gateway redirects over a stream, in IKE_SA_INIT and of an SA that stands, and the new one is
+// called over another stream.
+func TestRedirectOverStreams(t *testing.T) {
+	for _, when := range []string{"init", "auth", "later"} {
+		t.Run(when, func(t *testing.T) {
+			client, gateway := pskPair(t)
+			client.Streams = StreamsFallback
+			w, a, gws := gateways(t, client, gateway, 2, func(i int, c *Connection) {
+				if i == 0 && when != "later" {
+					c.Redirect, c.RedirectLate = gatewayID(1, "address"), when == "auth"
+				}
+			})
+			w.noUDP = true
+			p := w.openStream(a, OpenStream{Remote: gws[0].addr}).(StreamOpened).Path
+			a.handle(Initiate{Connection: client.Name, Path: p, Encap: p})
+			w.run(time.Second)
+			if when == "later" {
+				meetOnStream(t, w, a, gws[0])
+				gws[0].handle(RedirectPeers{To: gatewayID(1, "address")})
+			}
+			w.run(time.Minute)
+			meetOnStream(t, w, a, gws[1])
+			empty(t, gws[0])
+		})
+	}
+}
