@@ -8,10 +8,10 @@ import (
 	"martlet/tun"
 )
 
-// groupedChild is a child of a group, by default out of service unless it is the first.
-func groupedChild(b *bench, id, group uint64, slot int) Child {
+// groupedChild is a child of group 1, by default out of service unless it is the first.
+func groupedChild(b *bench, id uint64, slot int) Child {
 	c := b.child(id, "10.1.0.0/16", "10.2.0.0/16")
-	c.Group, c.Slot = group, slot
+	c.Group, c.Slot = 1, slot
 	return c
 }
 
@@ -37,7 +37,7 @@ func carriers(sent []udpencap.Packet) map[uint32]int {
 func TestGroupSpreadsFlows(t *testing.T) {
 	b := newBench(t)
 	for id := range uint64(4) {
-		b.install(groupedChild(b, id+1, 1, int(id)))
+		b.install(groupedChild(b, id+1, int(id)))
 	}
 	if got := carriers(b.host(flows(64)...)); got[1] != 64 {
 		t.Fatalf("before the peer is known to have others the first takes all: %v", got)
@@ -48,7 +48,7 @@ func TestGroupSpreadsFlows(t *testing.T) {
 		}
 	}
 	// The responder's side: the first packet shows that the peer has it.
-	c := groupedChild(b, 4, 1, 3)
+	c := groupedChild(b, 4, 3)
 	pkt, err := b.peerOf(c).Seal(nil, ip("10.2.0.1", "10.1.0.1", 20), protoIPv4)
 	if err != nil {
 		t.Fatal(err)
@@ -77,13 +77,13 @@ func TestGroupSpreadsFlows(t *testing.T) {
 func TestGroupKeepsSlots(t *testing.T) {
 	b := newBench(t)
 	for id := range uint64(3) {
-		b.install(groupedChild(b, id+1, 1, int(id)))
+		b.install(groupedChild(b, id+1, int(id)))
 		if err := b.plane.Switch(id + 1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	before := carriers(b.host(flows(300)...))
-	b.install(groupedChild(b, 9, 1, 1)) // in place of 2
+	b.install(groupedChild(b, 9, 1)) // in place of 2
 	if got := carriers(b.host(flows(300)...)); got[9] != 0 || got[2] != before[2] {
 		t.Errorf("before the switch: %v", got)
 	}
@@ -126,8 +126,8 @@ func TestGroupKeepsSlots(t *testing.T) {
 // TestGroupLeavesOthersAlone: children of no group, or of another, are as they were.
 func TestGroupLeavesOthersAlone(t *testing.T) {
 	b := newBench(t)
-	b.install(groupedChild(b, 1, 1, 0))
-	b.install(groupedChild(b, 2, 1, 1))
+	b.install(groupedChild(b, 1, 0))
+	b.install(groupedChild(b, 2, 1))
 	web := b.child(3, "10.1.0.0/16", "10.2.0.0/16")
 	web.Remote[0].Protocol = protoTCP
 	b.install(web)
@@ -150,7 +150,7 @@ func TestGroupAllocatesNothing(t *testing.T) {
 	b := newBench(t)
 	b.socket.wire = func(udpencap.Packet) error { return nil }
 	for id := range uint64(4) {
-		b.install(groupedChild(b, id+1, 1, int(id)))
+		b.install(groupedChild(b, id+1, int(id)))
 		if err := b.plane.Switch(id + 1); err != nil {
 			t.Fatal(err)
 		}

@@ -699,18 +699,18 @@ func TestChangeDuringRekey(t *testing.T) {
 // TestFreshSAWhereThePeerDoesNotFollow: a gateway without MOBIKE that takes nothing of the SA
 // from our new address. A fresh SA is tried from there before the one that we have is given up.
 func TestFreshSAWhereThePeerDoesNotFollow(t *testing.T) {
-	start := func() (w *world, a, b *host, old message.SPI) {
+	start := func() (w *world, a, b *host) {
 		w, a, b = roamers(t, func(client, _ *Connection) { client.NoMOBIKE = true })
-		old = engineOf(a).spii
+		old := engineOf(a).spii
 		w.fate = func(_ *host, s Send) int {
 			if h, err := message.ParseHeader(s.Data); err == nil && h.SPIi == old {
 				return 0
 			}
 			return 1
 		}
-		return w, a, b, old
+		return w, a, b
 	}
-	w, a, b, _ := start()
+	w, a, b := start()
 	// A runner of the gateway would end the old SA because of the new one; this one lets it be.
 	empty := 0
 	a.watch = func(x Action) {
@@ -737,7 +737,7 @@ func TestFreshSAWhereThePeerDoesNotFollow(t *testing.T) {
 	agree(t, a, b, 1)
 
 	// It follows after all, while the fresh one is being tried: one SA in the end.
-	w, a, b, _ = start()
+	w, a, b = start()
 	a.move(awayAddr)
 	w.run(2300 * time.Millisecond)
 	w.fate = nil
@@ -745,7 +745,7 @@ func TestFreshSAWhereThePeerDoesNotFollow(t *testing.T) {
 	meet(t, a, b, awayAddr, gatewayAddr)
 
 	// Nothing comes back at all: that is told once, and in half a minute.
-	w, a, _, _ = start()
+	w, a, _ = start()
 	w.fate = func(*host, Send) int { return 0 }
 	a.move(awayAddr)
 	w.run(45 * time.Second)

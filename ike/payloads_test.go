@@ -249,7 +249,7 @@ func (x *situation) genuine(t *testing.T, d *dueMessage) []message.Payload {
 		client, _ := pskPair(t)
 		return []message.Payload{
 			&message.SA{Proposals: []message.Proposal{{Num: 1, SPI: []byte{1, 2, 3, 4, 5, 6, 7, 8}, Proposal: client.Proposals[0]}}},
-			&message.Nonce{Data: make([]byte, 32)}, x25519KE(t),
+			&message.Nonce{Data: make([]byte, 32)}, x25519KE(),
 		}
 	case "DELETE":
 		return []message.Payload{&message.Delete{Protocol: suite.ProtocolIKE}}
@@ -271,7 +271,7 @@ func notDue(t *testing.T, form string) []message.Payload {
 	id := identity(t, "carol@example.org")
 	switch form {
 	case "IKE_SA_INIT":
-		return []message.Payload{sa, x25519KE(t), nonce, notify(message.FragmentationSupported)}
+		return []message.Payload{sa, x25519KE(), nonce, notify(message.FragmentationSupported)}
 	case "IKE_AUTH":
 		ps := []message.Payload{idPayload(false, id), &message.Auth{Method: message.AuthPSK, Data: make([]byte, 32)}}
 		return append(ps, childPayloads(t, false)...)
@@ -289,7 +289,7 @@ func notDue(t *testing.T, form string) []message.Payload {
 	return []message.Payload{&message.Delete{Protocol: suite.ProtocolESP, SPIs: []uint32{1}}, notifyData(message.Cookie2, make([]byte, 16))}
 }
 
-func x25519KE(t *testing.T) *message.KE {
+func x25519KE() *message.KE {
 	pub := make([]byte, 32)
 	pub[0] = 9
 	return &message.KE{Method: suite.KEX25519, Data: pub}

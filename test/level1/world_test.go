@@ -125,6 +125,8 @@ func (w *world) close() {
 		if w.sc.terminateBy == i || w.sc.terminateBy == 2 {
 			w.note(n.name, "terminate all")
 			w.net.After(0, func() { n.handle(ike.Terminate{Reason: "test"}) })
+			// A peer that was about to authenticate again comes once more.
+			w.net.After(20*time.Second, func() { n.handle(ike.Terminate{Reason: "test"}) })
 		}
 	}
 	w.settle("after the close", 2*time.Minute, func() string { return w.a.leftovers() + w.b.leftovers() })
