@@ -100,6 +100,14 @@ func (w *world) write(name string, data []byte) {
 	}
 }
 
+// pass lets time go by in the bubble.
+func pass(d time.Duration) {
+	if d > 0 {
+		<-time.After(d)
+	}
+	synctest.Wait()
+}
+
 // gateway is our Node, which the personas meet.
 type gateway struct {
 	*martlet.Node
