@@ -208,7 +208,7 @@ func (p *peer) login() *message.Notify {
 			return n
 		}
 	}
-	return p.lease4(spi, ps)
+	return p.takeLease(spi, ps)
 }
 
 // eap logs in by MSCHAPv2, and by nothing else: asked for another method, it says so.
@@ -265,8 +265,8 @@ func (p *peer) gatewayID() *message.ID {
 	return idPayload(pki.Identity{Type: pki.IDFQDN, Data: gatewayName}, true)
 }
 
-// lease4 takes the address and the child of the last answer.
-func (p *peer) lease4(spi []byte, ps []message.Payload) *message.Notify {
+// takeLease takes the address and the child of the last answer.
+func (p *peer) takeLease(spi []byte, ps []message.Payload) *message.Notify {
 	p.w.Helper()
 	p.lease, p.dns, p.domain = nil, nil, nil
 	if cp, ok := message.Find[*message.Config](ps); ok {

@@ -17,7 +17,7 @@ import (
 // configured. Phase 1 lives 86,400 s and phase 2 43,200 s, liveness after 20 s [K]; when it replaces them is
 // not told: nine tenths.
 func fortiGate() *device {
-	return cloudless(device{
+	return withVendor(device{
 		name: "fortigate", vendors: []string{"1d6e178f6c2c0be284985465450fe9d4"}, // [S]
 		ike: []string{"aes256gcm16-prfsha384-ecp384"}, esp: []string{"aes256gcm16-ecp384"},
 		pfs: true, ikeAge: 1296 * time.Minute, childAge: 648 * time.Minute, liveness: 20 * time.Second,
@@ -25,8 +25,8 @@ func fortiGate() *device {
 	})
 }
 
-// cloudless is a router whose vendor ID goes last.
-func cloudless(d device) *device {
+// withVendor is a router whose vendor ID goes last.
+func withVendor(d device) *device {
 	out := cloud(d)
 	out.init += " V"
 	return out

@@ -100,7 +100,6 @@ type peer struct {
 	childRekeys, ikeRekeys int
 	told                   []message.NotifyType
 	exchanges              []message.ExchangeType // of its requests
-	fragments              int                    // of our last message
 }
 
 // sa is an IKE SA.
@@ -132,7 +131,7 @@ type inbound struct {
 	ps []message.Payload
 }
 
-// device puts a device into the world: behind a NAT, or with a nat of nil in the open.
+// peer puts a device into the world: behind a NAT, or with a nat of nil in the open.
 func (w *world) peer(d *device, g *gateway, addr netip.Addr, nat *simnet.NAT) *peer {
 	w.Helper()
 	p := &peer{device: d, w: w, g: g, port: 500, inbox: make(chan simnet.Datagram, 1000), tsi: everything(), tsr: everything()}
@@ -230,7 +229,6 @@ func (p *peer) seal(s *sa, h message.Header, ps []message.Payload) [][]byte {
 	if grams == nil {
 		p.w.Fatalf("%s: payloads cannot be sealed", p.name)
 	}
-	p.fragments = len(grams)
 	return grams
 }
 
