@@ -39,6 +39,13 @@ func accepted(t *testing.T, s *Streams, from string) net.Conn {
 	return theirs
 }
 
+// held counts what a socket holds.
+func held(s *Streams) (strangers, all int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.strangers + len(s.sources), s.accepted + len(s.of)
+}
+
 // isClosed tells whether the other end has closed the connection, now that all are idle.
 func isClosed(c net.Conn) bool {
 	c.SetReadDeadline(time.Now().Add(time.Millisecond))
@@ -101,8 +108,9 @@ func TestStreamsEndStrangers(t *testing.T) {
 						t.Fatal("the stream stands")
 					}
 				}
-				if n := s.strangers + s.accepted + len(s.sources) + len(s.of); n != 0 {
-					t.Errorf("%d of what was counted is left", n)
+				synctest.Wait()
+				if strangers, all := held(s); strangers+all != 0 {
+					t.Errorf("%d strangers and %d streams are left", strangers, all)
 				}
 			})
 		})
@@ -133,7 +141,7 @@ func TestStreamsHold(t *testing.T) {
 		s.Hold(netip.MustParseAddrPort(gatewayAt), from)
 		s.Hold(netip.MustParseAddrPort(gatewayAt), from)
 		s.Release(netip.MustParseAddrPort(gatewayAt), from)
-		if s.strangers != 0 || len(s.sources) != 0 {
+		if strangers, _ := held(s); strangers != 0 {
 			t.Error("still a stranger")
 		}
 		time.Sleep(24 * time.Hour)
@@ -239,7 +247,7 @@ func TestStreamsFull(t *testing.T) {
 			s.Write(ike)
 		}
 		synctest.Wait()
-		if len(s.of) != 0 {
+		if _, all := held(s); all != 0 {
 			t.Error("the stream stands though it takes no IKE")
 		}
 		if _, err := s.Write(p); !errors.Is(err, errNoStream) {
@@ -261,7 +269,7 @@ func TestStreamsStuck(t *testing.T) {
 		s.Write([]Packet{{Kind: IKE, Data: []byte("x"), Local: local, Remote: remote}})
 		time.Sleep(writeWithin + time.Second)
 		synctest.Wait()
-		if len(s.of) != 0 {
+		if _, all := held(s); all != 0 {
 			t.Error("the stream stands")
 		}
 	})
