@@ -2,8 +2,6 @@ package interop
 
 import (
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -74,33 +72,6 @@ func (r *roads) restartNAT(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
-// outage pings 20 times a second from one inside address to another, calls f, and tells for how
-// many milliseconds there was no answer.
-func (ns *namespace) outage(from, to string, f func()) int {
-	ns.t.Helper()
-	p := ns.spawn("ping", nil, "ping", "-n", "-D", "-I", from, "-i", "0.05", "-w", "30", to)
-	p.says("icmp_seq=20 ")
-	f()
-	next := sequences(p.out.String())
-	until(ns.t, "pings are answered again", func() bool { return sequences(p.out.String()) > next+40 })
-	p.stop(2)
-	longest, last := 0, 0
-	for _, m := range icmpSeq.FindAllStringSubmatch(p.out.String(), -1) {
-		n, err := strconv.Atoi(m[1])
-		if err != nil {
-			ns.t.Fatal(err)
-		}
-		longest = max(longest, n-last-1)
-		last = n
-	}
-	return longest * 50
-}
-
-var icmpSeq = regexp.MustCompile(`icmp_seq=(\d+) ttl`)
-
-// sequences counts the answers.
-func sequences(out string) int { return len(icmpSeq.FindAllString(out, -1)) }
 
 // onTheRoad is what the router may see: besides, it tells the gateway that a network is gone.
 const onTheRoad = outside + " or (icmp[icmptype] == icmp-unreach and src host " + routerAddr + ")"
@@ -180,7 +151,7 @@ func (r *roads) journey(t *testing.T, m *node, where func() string) {
 	r.warrior.ping(v4, inB4)
 	download := r.transfer(v4)
 	for _, place := range []struct{ addr, seen string }{{awayAddr, awayAddr}, {hotelAddr, routerAddr}, {homeAddr, homeAddr}} {
-		lost := r.warrior.outage(v4, inB4, func() { r.enter(place.addr) })
+		lost := r.warrior.outage(v4, func() { r.enter(place.addr) })
 		t.Logf("on the way to %s there was no answer for %d ms", place.addr, lost)
 		if lost > outageLimit {
 			t.Error("that is too long")
@@ -305,7 +276,7 @@ func TestStrongSwanRoams(t *testing.T) {
 			v4 := g.peerAddress(t)
 			r.warrior.ping(v4, inB4)
 			for _, place := range []struct{ addr, seen string }{{awayAddr, awayAddr}, {hotelAddr, routerAddr}, {homeAddr, homeAddr}} {
-				lost := r.warrior.outage(v4, inB4, func() { r.enter(place.addr) })
+				lost := r.warrior.outage(v4, func() { r.enter(place.addr) })
 				t.Logf("on the way to %s there was no answer for %d ms", place.addr, lost)
 				until(t, "the gateway knows where the warrior is", func() bool {
 					s := g.status()
@@ -359,7 +330,7 @@ func TestNATRestarts(t *testing.T) {
 			r.warrior.ping(v4, inB4)
 			for range 2 {
 				before := mapped.FindString(where())
-				lost := r.warrior.outage(v4, inB4, func() { r.restartNAT(t) })
+				lost := r.warrior.outage(v4, func() { r.restartNAT(t) })
 				t.Logf("there was no answer for %d ms", lost)
 				if lost > c.limit {
 					t.Error("that is too long")

@@ -77,7 +77,7 @@ func TestTCP(t *testing.T) {
 	(&shark{t, keys, file}).readsTCP()
 
 	// The stream breaks, and another takes its place.
-	lost := r.warrior.outage(v4, inB4, func() { r.resetStreams(t, m) })
+	lost := r.warrior.outage(v4, func() { r.resetStreams(t, m) })
 	t.Logf("there was no answer for %d ms", lost)
 	if after := m.status(); !sameSA(before, after) || after.SAs[0].Transport != "tcp" {
 		t.Errorf("the SA is not the one that was: %+v", after.SAs)
@@ -102,7 +102,7 @@ func TestTCP(t *testing.T) {
 	}
 
 	// And blocked anew, under an SA that stands.
-	lost = r.warrior.outage(v4, inB4, func() { r.router.nft(noUDP) })
+	lost = r.warrior.outage(v4, func() { r.router.nft(noUDP) })
 	t.Logf("blocked: there was no answer for %d ms", lost)
 	if m.transport() != "tcp" {
 		t.Errorf("the transport is %q", m.transport())

@@ -3,6 +3,8 @@ package interop
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -67,3 +69,30 @@ func stream(t testing.TB, client *namespace, from string, server *namespace, to 
 	}
 	s.stop(15)
 }
+
+// outage pings the other inside 20 times a second, calls f, and tells for how many milliseconds
+// there was no answer.
+func (ns *namespace) outage(from string, f func()) int {
+	ns.t.Helper()
+	p := ns.spawn("ping", nil, "ping", "-n", "-D", "-I", from, "-i", "0.05", "-w", "30", inB4)
+	p.says("icmp_seq=20 ")
+	f()
+	next := sequences(p.out.String())
+	until(ns.t, "pings are answered again", func() bool { return sequences(p.out.String()) > next+40 })
+	p.stop(2)
+	longest, last := 0, 0
+	for _, m := range icmpSeq.FindAllStringSubmatch(p.out.String(), -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			ns.t.Fatal(err)
+		}
+		longest = max(longest, n-last-1)
+		last = n
+	}
+	return longest * 50
+}
+
+var icmpSeq = regexp.MustCompile(`icmp_seq=(\d+) ttl`)
+
+// sequences counts the answers.
+func sequences(out string) int { return len(icmpSeq.FindAllString(out, -1)) }
