@@ -16,9 +16,6 @@ table ip block {
 }
 `
 
-// onTCP is what the router may see of a tunnel that falls back to TCP.
-const onTCP = outside + " or (tcp port 4500)"
-
 // resetStreams has the router reset the warrior's stream, and waits until it has another. The
 // gateway, which sends nothing meanwhile, does not know that its end is dead.
 func (r *roads) resetStreams(t *testing.T, m *node) {
@@ -59,7 +56,7 @@ func TestTCP(t *testing.T) {
 	g := r.gatewayNode("")
 	g.config = withNode(g, "tcp_port = 4500")
 	g.serve()
-	leaks := tap(r.router, "any", onTCP)
+	leaks := tap(r.router, "any", outside)
 	keys := filepath.Join(r.warrior.dir, "keys")
 	file := filepath.Join(r.warrior.dir, "outer.pcap")
 	recorder := record(r.router, "office", file)

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// outside is what may be seen on the wire between tunnel ends: IKE and ESP in UDP, and
-// what a link needs (ARP, neighbour and listener discovery).
-const outside = "(udp and (port 500 or port 4500)) or arp or (icmp6 and ip6[40] >= 133 and ip6[40] <= 137) or " +
+// outside is what may be seen on the wire between tunnel ends: IKE and ESP in UDP, or in TCP
+// where UDP is not answered, and what a link needs (ARP, neighbour and listener discovery).
+const outside = "(udp and (port 500 or port 4500)) or (tcp port 4500) or arp or (icmp6 and ip6[40] >= 133 and ip6[40] <= 137) or " +
 	"(ip6[6] == 0 and ip6[40] == 58 and ip6[48] == 143) or (ip6[6] == 0 and ip6[40] == 58 and ip6[48] >= 130 and ip6[48] <= 132)"
 
 // wiretap is a tcpdump that shows what must not be there.
