@@ -335,6 +335,7 @@ func rawKeys(t *testing.T, kind pki.KeyKind) *proofs {
 }
 
 func TestCertificates(t *testing.T) {
+	t.Parallel()
 	for _, sc := range certificateScenarios {
 		for _, role := range []string{"initiator", "responder"} {
 			t.Run(sc.name+"/"+role, func(t *testing.T) {

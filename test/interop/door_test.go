@@ -20,6 +20,7 @@ func (p *pair) logged(t *testing.T, want ...string) {
 // TestCookies: strongSwan comes in where every peer has to return a cookie, and where puzzles
 // are asked for too, which it does not know.
 func TestCookies(t *testing.T) {
+	t.Parallel()
 	for name, node := range map[string]string{
 		"cookies": "cookies = 0\n",
 		"puzzles": "cookies = 0\npuzzles = 0\n",
@@ -62,6 +63,7 @@ func TestCookieOfStrongSwan(t *testing.T) {
 
 // TestChildless: an IKE SA without a child, and the child by CREATE_CHILD_SA, begun by each.
 func TestChildless(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{"initiator", "responder"} {
 		t.Run(role, func(t *testing.T) {
 			start(t)
@@ -81,6 +83,7 @@ func TestChildless(t *testing.T) {
 // sends us. Both have a second address for that. In IKE_AUTH there is nobody to try it with:
 // as initiator strongSwan 5.9.8 frees the redirected task twice and dies.
 func TestRedirect(t *testing.T) {
+	t.Parallel()
 	const secondA, secondB = "10.99.1.11", "10.99.1.12"
 	arrive := func(t *testing.T, p *pair) {
 		second := secondA

@@ -219,6 +219,7 @@ func rsaAuthority(t *testing.T) string {
 }
 
 func TestEAP(t *testing.T) {
+	t.Parallel()
 	if shared.skip != "" {
 		t.Skip(shared.skip)
 	}

@@ -146,6 +146,7 @@ func eapolAnswer(in *radius.Packet, st eap.Step, msk suite.Secret) ([]byte, erro
 }
 
 func TestEAPOL(t *testing.T) {
+	t.Parallel()
 	program, err := exec.LookPath("eapol_test")
 	if err != nil {
 		t.Skip("eapol_test is not installed (Debian's package eapoltest)")

@@ -60,6 +60,7 @@ func smallPath(name string, six bool) scenario {
 }
 
 func TestFamilies(t *testing.T) {
+	t.Parallel()
 	for _, sc := range familyScenarios {
 		for _, role := range []string{"initiator", "responder"} {
 			t.Run(sc.name+"/"+role, func(t *testing.T) {

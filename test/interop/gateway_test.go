@@ -85,6 +85,7 @@ func connect(t *testing.T, m *node) string {
 // TestRoadWarrior: everything goes through the tunnel, with each way of the kernel to check
 // sources, and the gateway hides the client from the server.
 func TestRoadWarrior(t *testing.T) {
+	t.Parallel()
 	for _, rpFilter := range []string{"0", "1", "2"} {
 		t.Run("rp_filter="+rpFilter, func(t *testing.T) {
 			start(t)
@@ -147,6 +148,7 @@ func (m *node) present(t *testing.T) {
 // TestClientsApart: clients of one gateway cannot reach each other, unless the configuration
 // lets them.
 func TestClientsApart(t *testing.T) {
+	t.Parallel()
 	for name, together := range map[string]bool{"default": false, "peer_to_peer": true} {
 		t.Run(name, func(t *testing.T) {
 			start(t)

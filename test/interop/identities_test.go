@@ -149,6 +149,7 @@ var identityScenarios = []scenario{
 }
 
 func TestIdentities(t *testing.T) {
+	t.Parallel()
 	for _, sc := range identityScenarios {
 		for _, role := range []string{"initiator", "responder"} {
 			t.Run(sc.name+"/"+role, func(t *testing.T) {

@@ -21,6 +21,7 @@ func ppkOf(sc scenario, b string) scenario {
 
 // TestPPK: RFC 8784 with strongSwan (rw-cert-ppk, rw-psk-ppk).
 func TestPPK(t *testing.T) {
+	t.Parallel()
 	used := func(want bool) func(*testing.T, *pair) {
 		return func(t *testing.T, p *pair) {
 			if got := slices.Contains(p.status.SAs[0].Conditions, "ppk"); got != want {

@@ -119,6 +119,7 @@ func (o *office) user(t *testing.T) *martlet.SAStatus {
 // TestRADIUSMethods has our client log in at our gateway with each method, FreeRADIUS being
 // the other end of EAP.
 func TestRADIUSMethods(t *testing.T) {
+	t.Parallel()
 	type login struct{ method, user, address string }
 	onTLS := []login{{"eap-tls", "carol.test", ""}, {"eap-ttls", "alice", "10.97.0.77"}, {"eap-peap", "alice", "10.97.0.77"}}
 	for tls, logins := range map[string][]login{

@@ -24,6 +24,7 @@ var rekeyScenarios = []scenario{
 }
 
 func TestRekey(t *testing.T) {
+	t.Parallel()
 	for _, sc := range rekeyScenarios {
 		for _, role := range []string{"initiator", "responder"} {
 			t.Run(sc.name+"/"+role, func(t *testing.T) {

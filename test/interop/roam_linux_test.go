@@ -183,6 +183,7 @@ func (r *roads) transfer(from string) *process {
 // TestRoaming: from a network to another, behind a NAT and back, the old interface gone each
 // time.
 func TestRoaming(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, warrior, gateway string }{
 		{"with MOBIKE", "", ""},
 		{"without MOBIKE", "no_mobike = true\n", ""},
@@ -225,6 +226,7 @@ secrets { ike-1 { secret = "%s" } }
 // TestRoamingToStrongSwan: the same with strongSwan as gateway. Its ESP in user space cannot move
 // an SA: it replaces the child each time.
 func TestRoamingToStrongSwan(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, gateway string }{{"with MOBIKE", "mobike = yes"}, {"without MOBIKE", "mobike = no"}} {
 		t.Run(c.name, func(t *testing.T) {
 			start(t)
@@ -261,6 +263,7 @@ func (m *node) peerAddress(t *testing.T) string {
 
 // TestStrongSwanRoams: strongSwan is the road warrior, and Martlet the gateway.
 func TestStrongSwanRoams(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, warrior, gateway string }{
 		{"with MOBIKE", "mobike = yes", ""},
 		{"without MOBIKE", "mobike = yes", "no_mobike = true\n"},
@@ -296,6 +299,7 @@ func TestStrongSwanRoams(t *testing.T) {
 // TestNATRestarts: the NAT forgets its mapping and makes another. The first packet tells the
 // gateway.
 func TestNATRestarts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name          string
 		warrior, swan bool // strongSwan is the warrior, or the gateway

@@ -21,6 +21,7 @@ func (n *network) heal() {
 // TestStartAction: a tunnel opens with the start of the program, whoever of the two is to open
 // it.
 func TestStartAction(t *testing.T) {
+	t.Parallel()
 	for name, byUs := range map[string]bool{"martlet": true, "strongSwan": false} {
 		t.Run(name, func(t *testing.T) {
 			start(t)
@@ -45,6 +46,7 @@ func TestStartAction(t *testing.T) {
 // TestBothStart: both open the same tunnel at the same moment. In the end there is one, which
 // both know.
 func TestBothStart(t *testing.T) {
+	t.Parallel()
 	for name, unique := range map[string]string{"unique=no": "no", "unique=replace": "replace"} {
 		t.Run(name, func(t *testing.T) {
 			start(t)
@@ -76,6 +78,7 @@ func TestBothStart(t *testing.T) {
 
 // TestPeerVanishes: the peer is behind a black hole and comes back.
 func TestPeerVanishes(t *testing.T) {
+	t.Parallel()
 	const theirs = "dpd_delay = 1s"
 	gone := func(p *pair) bool {
 		s := p.m.status()

@@ -65,6 +65,7 @@ var scenarios = []scenario{
 }
 
 func TestStrongSwan(t *testing.T) {
+	t.Parallel()
 	for _, sc := range scenarios {
 		for _, role := range []string{"initiator", "responder"} {
 			t.Run(sc.name+"/"+role, func(t *testing.T) {

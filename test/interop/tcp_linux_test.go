@@ -133,6 +133,7 @@ func (s *shark) readsTCP() {
 // TestTCPWarrior: TCP from the start, where the gateway asks for another group, for a cookie, or
 // sends the warrior elsewhere first; and TCP never.
 func TestTCPWarrior(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ node, gateway, warrior string }{
 		"always, with another group and a cookie": {
 			node: "cookies = 0", gateway: "proposals = [\"aes256gcm16-prfsha256-ecp384\"]\n",

@@ -12,6 +12,7 @@ import (
 
 // TestTshark: Wireshark, given our key log, reads our IKE and our ESP.
 func TestTshark(t *testing.T) {
+	t.Parallel()
 	for name, sc := range map[string]scenario{
 		"aes-gcm": {auth: "ecdsa", ike: "aes256gcm16-prfsha256-x25519", esp: "aes256gcm16"},
 		"aes-cbc": {auth: "ecdsa", ike: "aes256-sha256-ecp256", esp: "aes256-sha256"},

@@ -18,6 +18,7 @@ func (r *roads) neighbour(t *testing.T, id string) *roads {
 
 // TestOneNAT: two clients behind one NAT, Martlet and strongSwan, with the gateway either.
 func TestOneNAT(t *testing.T) {
+	t.Parallel()
 	for _, gateway := range []string{"martlet", "strongSwan"} {
 		t.Run(gateway, func(t *testing.T) {
 			start(t)
@@ -74,6 +75,7 @@ func virtualOfSwan(t *testing.T, s *swan) string {
 // TestReauthentication: both prove again who they are, by another SA with the same virtual
 // address, before the old one goes, while pings are on their way.
 func TestReauthentication(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name             string
 		swanGateway      bool
