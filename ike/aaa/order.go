@@ -66,9 +66,10 @@ type OrdersConfig struct {
 // Orders takes Disconnect-Request and CoA-Request of RADIUS servers (RFC 5176 §2) from a
 // socket.
 type Orders struct {
-	config OrdersConfig
-	conn   net.PacketConn
-	done   chan struct{}
+	config  OrdersConfig
+	conn    net.PacketConn
+	closing chan struct{}
+	done    chan struct{}
 
 	mu   sync.Mutex
 	seen map[[24]byte]answered // by source, identifier and authenticator
@@ -92,13 +93,14 @@ func NewOrders(conn net.PacketConn, c OrdersConfig) *Orders {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	o := &Orders{config: c, conn: conn, done: make(chan struct{}), seen: map[[24]byte]answered{}}
+	o := &Orders{config: c, conn: conn, closing: make(chan struct{}), done: make(chan struct{}), seen: map[[24]byte]answered{}}
 	go o.run()
 	return o
 }
 
 // Close closes the socket and waits until no order is being carried out.
 func (o *Orders) Close() {
+	close(o.closing)
 	_ = o.conn.Close() // nothing is lost with it
 	<-o.done
 }
@@ -113,6 +115,10 @@ func (o *Orders) run() {
 		}
 		if err != nil {
 			o.config.Log.Warn("cannot read RADIUS orders", zap.Error(err))
+			select { // what is wrong may stay so
+			case <-time.After(time.Second):
+			case <-o.closing:
+			}
 			continue
 		}
 		source, ok := sourceOf(from)

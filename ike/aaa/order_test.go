@@ -2,9 +2,12 @@ package aaa
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -200,4 +203,36 @@ func TestOrdersOverUDP(t *testing.T) {
 	if got := <-obeyed; got.Match.User != "alice" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// deaf is a socket that cannot be read.
+type deaf struct {
+	net.PacketConn
+	reads  atomic.Int32
+	closed atomic.Bool
+}
+
+func (d *deaf) ReadFrom([]byte) (int, net.Addr, error) {
+	d.reads.Add(1)
+	if d.closed.Load() {
+		return 0, nil, net.ErrClosed
+	}
+	return 0, nil, errors.New("deaf")
+}
+
+func (d *deaf) Close() error {
+	d.closed.Store(true)
+	return nil
+}
+
+func TestOrdersOfASocketThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deaf{}
+		o := NewOrders(d, OrdersConfig{})
+		time.Sleep(time.Minute) // of the bubble's clock
+		if n := d.reads.Load(); n > 61 {
+			t.Errorf("%d reads in a minute", n)
+		}
+		o.Close()
+	})
 }
