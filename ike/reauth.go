@@ -16,7 +16,7 @@ import (
 // What is kept of the time that a peer gave us: enough for a few tries.
 const (
 	reauthGrace  = 10 * time.Second // of a peer that is late
-	reauthFirst  = 5 * time.Second  // between tries
+	reauthFirst  = 5 * time.Second  // between tries, and at least from one proof to the next
 	reauthMost   = 10 * time.Minute
 	reauthAtOnce = 2 * time.Second // from a command until it is done
 )
@@ -36,9 +36,14 @@ func (s *ikeSA) limitAuth() {
 	}
 }
 
-// proveBy makes us authenticate again before a time that the peer set is over; 0 is never.
+// proveBy makes us authenticate again before a time that the peer set is over; 0 is never. A
+// peer that always wants it at once is served at our pace.
 func (s *ikeSA) proveBy(within time.Duration) {
-	s.set(dueReauth, s.at(within-within/10-upTo(within/10)))
+	at := s.at(within - within/10 - upTo(within/10))
+	if soonest := s.since.Add(reauthFirst); !at.IsZero() && at.Before(soonest) {
+		at = soonest
+	}
+	s.set(dueReauth, at)
 }
 
 // authLifetimeOf is how long a peer's proof holds: what the runner says, or the connection. A

@@ -245,3 +245,23 @@ func TestAuthLifetimeOnTheWire(t *testing.T) {
 		t.Error("Windows is told")
 	}
 }
+
+// A gateway that gives no time does not make us authenticate without pause.
+func TestReauthAtOurPace(t *testing.T) {
+	client, gateway := pskPair(t)
+	gateway.Reauth = time.Second
+	w, a, b := up(t, client, gateway)
+	inits := 0
+	a.watch = func(x Action) {
+		if s, ok := x.(Send); ok {
+			if h, err := message.ParseHeader(s.Data); err == nil && h.Exchange == message.IKESAInit {
+				inits++
+			}
+		}
+	}
+	w.run(time.Minute)
+	if inits < 10 || inits > 12 {
+		t.Errorf("%d times in a minute", inits)
+	}
+	agree(t, a, b, 1)
+}
