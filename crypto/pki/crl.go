@@ -37,7 +37,8 @@ type scope struct {
 	names            []string // GeneralNames in DER; empty: every name
 	named            bool     // there is a distribution point
 	onlyUser, onlyCA bool
-	otherKinds       bool // attribute certificates only, or certificates of other CAs
+	otherKinds       bool // attribute certificates only
+	indirect         bool // certificates of other CAs too
 	someReasons      bool
 }
 
@@ -101,13 +102,24 @@ func (c *CRL) extensions(list []pkix.Extension) {
 				c.unusable = "its distribution point cannot be read"
 			}
 		case e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 27}):
-			c.unusable = "it is a delta list"
+			// RFC 5280 §5.2.4: what is on it counts only together with the list that it names.
+			c.unusable = "it is a delta list, which only tells what changed since a complete one; such lists are not supported"
 		case e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 20}), e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 35}):
 			// Number and key of the issuer: crypto/x509 reads them.
 		case e.Critical:
 			c.unusable = "it has a critical extension that is not understood"
 		}
 	}
+}
+
+// Unusable says why the list tells nothing of any certificate; empty if it does.
+func (c *CRL) Unusable() string {
+	if c.unusable == "" && c.scope.indirect {
+		// RFC 5280 §5.2.5: each entry would have to name its CA, and the list's signer be one that those
+		// CAs appointed.
+		return "it is an indirect list, which is for certificates of other CAs too; such lists are not supported"
+	}
+	return c.unusable
 }
 
 // Size is about how many octets of memory the list takes.
@@ -131,8 +143,8 @@ func (c *CRL) Status(l Link, now time.Time) Status {
 	switch {
 	case !bytes.Equal(c.signed.RawIssuer, l.Issuer.RawSubject) || !bytes.Equal(l.Cert.RawIssuer, l.Issuer.RawSubject):
 		return unknown(list+"it is of %s", quoted(showDN(c.signed.RawIssuer)))
-	case c.unusable != "":
-		return unknown("%s", list+c.unusable)
+	case c.Unusable() != "":
+		return unknown("%s", list+c.Unusable())
 	}
 	if why := c.scope.excludes(l.Cert); why != "" {
 		return unknown("%s", list+why)
@@ -195,7 +207,7 @@ func readScope(der []byte) (s scope, ok bool) {
 		!readFlag(&seq, 4, &indirect) || !readFlag(&seq, 5, &attributes) || !seq.Empty() {
 		return s, false
 	}
-	s.otherKinds = indirect || attributes
+	s.otherKinds, s.indirect = attributes, indirect
 	return s, true
 }
 

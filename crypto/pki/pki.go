@@ -3,8 +3,15 @@
 // loads and verifies certificates, and makes and checks the signatures of the AUTH
 // payload (RFC 7296 §2.15, RFC 7427).
 //
-// It is pure: XX
-// revocation lists.
+// It is pure: the caller brings the time, the files' contents and the revocation
+// lists.
+//
+// An Authority issues, a Verifier judges: Chain gives the way to a trusted CA, and
+// MatchCert tells whether a certificate proves an Identity. What is wrong is a
+// *CertError, with a code, what was expected, and what to do. Certificates are
+// hostile until their chain has reached a trusted CA: how many there are, how
+// deep they go and how large their keys are is bounded before a signature is
+// computed.
 package pki
 
 import "net/netip"

@@ -175,6 +175,54 @@ func TestCRLScope(t *testing.T) {
 	}
 }
 
+// Delta lists and indirect ones (RFC 5280 §5.2.4, §5.2.5) are no complete lists of a CA, whether they
+// say so critically or not, and whatever else they say: nobody is good by them, and it is said why.
+func TestDeltaAndIndirectListsTellNothing(t *testing.T) {
+	o := newOffice(t)
+	ext := func(id int, critical bool, value string) pkix.Extension {
+		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, id}, Critical: critical, Value: []byte(value)}
+	}
+	for name, c := range map[string]struct {
+		ext []pkix.Extension
+		why string
+	}{
+		"delta":                {[]pkix.Extension{ext(27, true, "\x02\x01\x01")}, "delta list"},
+		"delta, uncritical":    {[]pkix.Extension{ext(27, false, "\x02\x01\x01")}, "delta list"},
+		"indirect":             {[]pkix.Extension{ext(28, true, "\x30\x03\x84\x01\xff")}, "indirect list"},
+		"indirect, uncritical": {[]pkix.Extension{ext(28, false, "\x30\x03\x84\x01\xff")}, "indirect list"},
+		"both":                 {[]pkix.Extension{ext(27, true, "\x02\x01\x01"), ext(28, true, "\x30\x03\x84\x01\xff")}, "delta list"},
+	} {
+		der, err := x509.CreateRevocationList(nil, &x509.RevocationList{
+			Number: big.NewInt(2), ThisUpdate: testNow, NextUpdate: testNow.Add(time.Hour), ExtraExtensions: c.ext,
+		}, o.sub.Cert, o.sub.Key)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		crl, err := ParseCRL(der)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		s := crl.Status(o.link(), testNow)
+		if s.State != StateUnknown || !strings.Contains(s.Why, c.why) || !strings.Contains(s.Why, "not supported") || !strings.Contains(crl.Unusable(), c.why) {
+			t.Errorf("%s: %+v", name, s)
+		}
+		wantCode(t, name, RevocationStrict.Judge(o.link(), s), CodeRevocationUnknown)
+	}
+	if crl, err := ParseCRL(o.complete(t)); err != nil || crl.Unusable() != "" {
+		t.Errorf("a complete list: %q, %v", crl.Unusable(), err)
+	}
+}
+
+// complete is a complete list without entries.
+func (o *office) complete(t *testing.T) []byte {
+	t.Helper()
+	der, err := x509.CreateRevocationList(nil, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: testNow, NextUpdate: testNow.Add(time.Hour)}, o.sub.Cert, o.sub.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 // response makes an OCSP response; change may alter it.
 func (o *office) response(tb testing.TB, signer *x509.Certificate, key crypto.Signer, change func(*ocsp.Response)) []byte {
 	tb.Helper()

@@ -143,7 +143,7 @@ func (e *MismatchError) Fix() string {
 	best := nearest{cost: costImpossible}
 	for _, offered := range e.Offered {
 		for _, accepted := range append(slices.Clone(e.Accepted), Proposal{Protocol: offered.Protocol}) {
-			if n := near(offered, accepted); n.cost < best.cost {
+			if n := near(offered, accepted); n.cost < best.cost && n.writable() {
 				best = n
 			}
 		}
@@ -174,6 +174,15 @@ type nearest struct {
 	suite         Proposal
 	missing, weak []string
 	cost          int
+}
+
+// writable tells whether the suite may stand in a configuration, where it is one that we have at all.
+func (n nearest) writable() bool {
+	if n.cost >= costUnimplemented {
+		return true
+	}
+	_, err := ParseProposal(n.suite.Protocol, n.suite.String())
+	return err == nil
 }
 
 // near returns the suite of offered that needs the cheapest change to accepted: the

@@ -1,6 +1,16 @@
-// Package suite names the algorithms of IKEv2 and ESP, reads and writes them
-// in strongSwan's keywords, chooses among proposals, and builds what the choice
-// stands for: pseudo-random functions, key material and packet ciphers.
+// Package suite names the algorithms of IKEv2 and ESP, reads and writes them in
+// strongSwan's keywords, chooses among proposals, and builds what the choice stands
+// for: pseudo-random functions, key material and packet ciphers.
+//
+// ParseProposals reads what a person wrote, Select narrows what a peer offers to what
+// is accepted, and gives a Suite or a *MismatchError that shows both sides; NewPRF
+// and NewCipher make of that what computes:
+//
+//	accept, err := suite.ParseProposals(suite.ProtocolIKE, []string{"aes256gcm16-prfsha384-ecp384"}, nil)
+//	choice, err := suite.Select(offered, accept, false)
+//
+// Weak algorithms are never in the defaults; they work where they are named, and
+// Weak tells which of a proposal are such. A Secret does not print itself.
 //
 // Nothing here knows about payloads, sockets or time. Numbers are IANA's
 // (registry "Internet Key Exchange Version 2 (IKEv2) Parameters").
