@@ -92,19 +92,78 @@ func BenchmarkPolicyLookup(b *testing.B) {
 	}
 }
 
-// BenchmarkBatchOut is a batch of 64 packets of 1400 octets from the device's memory
-// into the socket, without either.
-func BenchmarkBatchOut(b *testing.B) {
-	f := newBench(b)
-	f.socket.wire = func(udpencap.Packet) error { return nil }
-	f.install(f.child(1, "10.1.0.0/16", "10.2.0.0/16"))
-	frames := make([]tun.Frame, 64)
+// The program is built with a profile of BenchmarkOut and BenchmarkIn, cmd/martlet/default.pgo:
+//
+//	go test -trimpath ./esp -run '^$' -bench '^Benchmark(Out|In)$' -benchtime 5s -cpuprofile FILE
+
+// BenchmarkOut is a batch from the device's memory into the socket, without either: single packets,
+// and a super-packet of as many.
+func BenchmarkOut(b *testing.B) {
+	frames := make([]tun.Frame, 46)
 	for i := range frames {
-		frames[i].Pieces = [][]byte{ip("10.1.0.1", "10.2.0.1", 1400-28)}
+		frames[i].Pieces = [][]byte{ip("10.1.0.1", "10.2.0.1", 1410)}
 	}
-	b.SetBytes(64 * 1400)
-	b.ReportAllocs()
-	for b.Loop() {
-		f.out.batch(frames)
+	for name, frames := range map[string][]tun.Frame{
+		"single": frames,
+		"super":  {tcpSuper("10.1.0.1", 1398, 46*1398)},
+	} {
+		b.Run(name, func(b *testing.B) {
+			f := newBench(b)
+			f.socket.wire = func(udpencap.Packet) error { return nil }
+			f.install(f.child(1, "10.1.0.0/16", "10.2.0.0/16"))
+			b.SetBytes(46 * 1438)
+			b.ReportAllocs()
+			for b.Loop() {
+				f.out.batch(frames)
+				f.out.flush()
+			}
+		})
+	}
+}
+
+// BenchmarkIn is a slab from the socket's memory to the device, without either: datagrams that
+// cannot be joined, and TCP that can.
+func BenchmarkIn(b *testing.B) {
+	datagrams := make([][]byte, 46)
+	for i := range datagrams {
+		datagrams[i] = ip("10.1.0.1", "10.2.0.1", 1410)
+	}
+	for name, list := range map[string][][]byte{
+		"single": datagrams, // without a checksum
+		"super":  segmented(tcpSuper("10.1.0.1", 1398, 46*1398)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			f, _, c := newFast(b, 0)
+			if err := f.plane.Remove(c.ID); err != nil {
+				b.Fatal(err)
+			}
+			f.install(mirrored(c))
+			f.in.queue = &queue{Queue: nullHost{f.dev}}
+			out, err := NewOutbound(c.Out)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var slab []byte
+			for _, pkt := range list {
+				if slab, err = out.Seal(slab, pkt, protoIPv4); err != nil {
+					b.Fatal(err)
+				}
+			}
+			work := make([]byte, len(slab))
+			packets := []udpencap.Packet{{Kind: udpencap.ESP, Data: work, Segment: out.SealedLen(len(list[0])), Local: c.Path.Local, Remote: c.Path.Remote}}
+			window := &f.plane.children[c.ID].rx.in.window
+			b.SetBytes(46 * 1438)
+			b.ReportAllocs()
+			for b.Loop() {
+				copy(work, slab)
+				window.top = 0 // the same packets, as if they were new
+				clear(window.bits)
+				f.in.batch(packets)
+				f.in.flush()
+			}
+			if s := f.plane.Stats(); s.Drops.Total() != 0 {
+				b.Errorf("dropped: %+v", s.Drops)
+			}
+		})
 	}
 }

@@ -20,6 +20,7 @@ type child struct {
 	local, remote []Selector
 	narrow        int
 	copyDSCP      bool
+	keepMSS       bool
 	installed     int64
 	soft, hard    Volume
 	retired       bool // guarded by Plane.mu
@@ -33,20 +34,26 @@ type child struct {
 	rx    *receiver
 }
 
-// route is a path and the socket that it leads through. Immutable.
+// route is a path, the socket that it leads through, and the longest inner packet that passes in one
+// outer packet, which holds until that time. Immutable.
 type route struct {
 	path   Path
 	socket udpencap.Socket
+	inner  int
+	until  int64
 }
 
-// sender is the outbound side. All but the atomics belongs to the outbound loop.
+// sender is the outbound side. mu gives it to one outbound loop at a time, from the first packet
+// in a slab until all of it was written.
 type sender struct {
-	out     *Outbound
-	bytes   uint64 // sealed so far
 	carried counter
 	last    atomic.Int64
-	soft    bool // Expire was called
-	hard    bool
+
+	mu    sync.Mutex
+	out   *Outbound
+	bytes uint64 // sealed so far
+	soft  bool   // Expire was called
+	hard  bool
 }
 
 // receiver is the inbound side. Two sockets may carry one SA for a moment, when the
@@ -103,6 +110,7 @@ func newChild(c *Child) (*child, error) {
 		remote:   slices.Clone(c.Remote),
 		narrow:   narrowness(c.Remote),
 		copyDSCP: c.CopyDSCP,
+		keepMSS:  c.KeepMSS,
 		slot:     c.Slot,
 		drops:    new(drops),
 		tx:       &sender{out: out},

@@ -25,7 +25,7 @@ const (
 	DropECN             // in: congestion marked on a packet that cannot tell (RFC 6040 §4.2)
 	DropLoop            // both: an IKE or ESP packet of our own sockets, which routes led into the tunnel
 	DropExhausted       // out: no sequence number is left
-	DropTooBig          // out: longer than a UDP datagram can be
+	DropTooBig          // out: longer than what passes to the peer; who sent it is told
 	DropDevice          // in: the host did not take the packet
 	DropSocket          // out: the socket did not take the packet
 	DropPanic           // both: a batch in which a fault of ours was met

@@ -1,7 +1,19 @@
 // Package esp is the data plane: Encapsulating Security Payload in tunnel mode
 // (RFC 4303) inside UDP (RFC 3948), between a tun.Device and udpencap sockets. It
-// speaks to the control plane in the words of XFRM: install, switch, retire,
-// move, remove; acquire, expire, remapped, unknown SPI.
+// speaks to the control plane in the words of XFRM: install, switch, retire, move,
+// remove; acquire, expire, remapped, unknown SPI.
+//
+// A Plane is the whole of it: New gives it the device and the Events of its owner,
+// AddSocket the sockets; after Start its goroutines move packets through the
+// children that Install gave it, and Close ends them. The journeys of a packet
+// stand at the head of outbound.go and inbound.go. An Outbound and an Inbound are
+// one direction of one SA, and can be used alone.
+//
+// The unit of work is not the packet but the super-packet, many packets of one flow.
+// Nothing is allocated on the way of a packet. What comes from the network is
+// hostile until its integrity and its number in the replay window are checked, and
+// the inner packet until it lies within the selectors of its SA; what is dropped
+// is counted by reason (Drops), and never logged one by one.
 package esp
 
 import (
@@ -64,6 +76,7 @@ type Child struct {
 	Window        int  // replay window in packets, 64 to 65536; 0 means 4096
 	Pad           int  // octets to which shorter inner packets are padded (RFC 4303 §2.7)
 	CopyDSCP      bool // copy the inner DSCP to the outer header
+	KeepMSS       bool // leave the segment size that TCP offers as it is
 	// Group, if not 0, names children with the same selectors that share their traffic, each
 	// flow on one of them (RFC 9611 §3). Slot is the child's place: of those that have the same,
 	// as a child and its successor, one is in service.

@@ -171,11 +171,17 @@ func (d *channelDevice) MTU() int         { return 1400 }
 func (d *channelDevice) SetMTU(int) error { return nil }
 func (d *channelDevice) Batch() int       { return d.batch }
 
+func (d *channelDevice) Queues() []tun.Queue { return []tun.Queue{d} }
+
+func (d *channelDevice) Takes(kind tun.GSO) bool { return kind == tun.GSONone }
+
+func (d *channelDevice) TryRead([]tun.Frame) (int, error) { return 0, nil }
+
 func (d *channelDevice) Read(frames []tun.Frame) (int, error) {
 	select {
 	case list := <-d.host:
 		for i, pkt := range list {
-			frames[i].Pieces = append(frames[i].Pieces[:0], pkt)
+			frames[i] = tun.Frame{Pieces: append(frames[i].Pieces[:0], pkt)}
 		}
 		return len(list), nil
 	case <-d.closed:
@@ -225,6 +231,10 @@ func (s *memorySocket) Encap() bool               { return !s.noEncap }
 func (s *memorySocket) Stream() bool              { return s.stream }
 func (s *memorySocket) Batch() int                { return s.batch }
 
+func (s *memorySocket) Readers() []udpencap.Reader { return []udpencap.Reader{s} }
+
+func (s *memorySocket) ReadMore([]udpencap.Packet) (int, error) { return 0, nil }
+
 func (s *memorySocket) Read(packets []udpencap.Packet) (int, error) {
 	select {
 	case list := <-s.arrived:
@@ -246,8 +256,12 @@ func (s *memorySocket) Write(packets []udpencap.Packet) (int, error) {
 	default:
 	}
 	for i, p := range packets {
-		if err := s.wire(p); err != nil {
-			return i, err
+		for data := range p.Datagrams() {
+			one := p
+			one.Data, one.Segment = data, 0
+			if err := s.wire(one); err != nil {
+				return i, err
+			}
 		}
 	}
 	return len(packets), nil
@@ -337,8 +351,8 @@ func newBench(t testing.TB) *bench {
 	})
 	b.plane = New(b.dev, b.events, nil)
 	b.plane.sockets[b.socket] = &boundSocket{socket: b.socket}
-	b.out = newOutboundLoop(b.plane)
-	b.in = newInboundLoop(b.plane, b.socket)
+	b.out = newOutboundLoop(b.plane, b.plane.queues[0])
+	b.in = newInboundLoop(b.plane, b.socket, b.socket, b.plane.queues[0])
 	return b
 }
 
@@ -349,7 +363,8 @@ func (b *bench) host(pkts ...[]byte) []udpencap.Packet {
 	for i := range pkts {
 		frames[i].Pieces = [][]byte{pkts[i]}
 	}
-	b.out.batch(frames)
+	b.out.guarded(func() { b.out.batch(frames) })
+	b.out.guarded(b.out.flush)
 	return b.sent
 }
 
@@ -372,7 +387,8 @@ func (b *bench) from(addr string, pkts ...[]byte) [][]byte {
 
 func (b *bench) arrive(list ...udpencap.Packet) [][]byte {
 	b.delivered = nil
-	b.in.batch(list)
+	b.in.guarded(func() { b.in.batch(list) })
+	b.in.guarded(b.in.flush)
 	return b.delivered
 }
 

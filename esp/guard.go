@@ -1,10 +1,6 @@
 package esp
 
-import (
-	"go.uber.org/zap"
-
-	"martlet/tun"
-)
+import "go.uber.org/zap"
 
 // caught is deferred around a batch. A fault of ours that a packet finds costs the rest
 // of its batch, and not the process: it is counted and logged, and the loop goes on.
@@ -15,11 +11,4 @@ func (p *Plane) caught() {
 	}
 	p.drop(nil, DropPanic)
 	p.log.Error("a fault of ours; the rest of a batch is lost", zap.Any("panic", r), zap.Stack("stack"))
-}
-
-// write hands packets to the device, one loop at a time.
-func (p *Plane) write(frames []tun.Frame) (int, error) {
-	p.writing.Lock()
-	defer p.writing.Unlock()
-	return p.dev.Write(frames)
 }

@@ -3,17 +3,17 @@ package esp
 import (
 	"encoding/binary"
 	"errors"
+	"os"
 
 	"go.uber.org/zap"
 
 	"martlet/esp/udpencap"
-	"martlet/tun"
 )
 
-// The journey of a packet from the peer to the host. Each socket has a goroutine that
-// makes all of it, for a batch of datagrams at a time.
+// The journey of a packet from the peer to the host. Each reader of a socket has a goroutine
+// that makes all of it.
 //
-//  1. Read a batch from the socket. The memory is the socket's until the next Read.
+//  1. Read what has arrived: datagrams, and slabs of ESP packets that came together.
 //  2. Hand IKE messages over, count keepalives, and find the SA of ESP packets by SPI.
 //     Packets of one SA that follow each other are a run.
 //  3. Open each packet of the run in place: replay check, integrity, replay commit,
@@ -21,115 +21,169 @@ import (
 //  4. Check the inner packet against the SA's selectors (RFC 4301 §5.2), and combine
 //     the ECN fields (RFC 6040 §4.2).
 //  5. Tell where the newest packet came from, if not from where we send to.
-//  6. Write the batch's packets to the device with one call.
+//  6. Join packets of one flow that follow each other to a super-packet.
+//  7. When nothing more has arrived, write all frames to the device.
 //
-// Steps 2 to 5 allocate nothing. A run takes the SA's lock once; see receiver.
+// Steps 2 to 6 allocate nothing. A run takes the SA's lock once; see receiver.
 
 // inboundLoop is the state of the journey. It belongs to its goroutine.
 type inboundLoop struct {
 	plane   *Plane
 	socket  udpencap.Socket
+	reader  udpencap.Reader
+	queue   *queue
 	stream  bool // as the socket says
 	packets []udpencap.Packet
+	host    coalescer // what goes to the host
 
-	frames []tun.Frame // to the host
-	pieces [][]byte    // memory of frames' Pieces, one each
-	owners []owner     // of frames, one each
+	child *child // whose packets are opened, and whose receiver is locked
+	path  Path   // over which they came
+	news  tidings
 
 	unknown limiter // of UnknownSPI
 	refused limiter // of log lines
 }
 
-func newInboundLoop(p *Plane, s udpencap.Socket) *inboundLoop {
-	n := max(1, s.Batch())
-	l := &inboundLoop{
+// owner tells whose packets are in a frame, and how long they are together.
+type owner struct {
+	child          *child
+	packets, bytes int
+}
+
+func newInboundLoop(p *Plane, s udpencap.Socket, r udpencap.Reader, q *queue) *inboundLoop {
+	return &inboundLoop{
 		plane:   p,
 		socket:  s,
+		reader:  r,
+		queue:   q,
 		stream:  s.Stream(),
-		packets: make([]udpencap.Packet, n),
-		frames:  make([]tun.Frame, 0, n),
-		pieces:  make([][]byte, n),
-		owners:  make([]owner, 0, n),
+		packets: make([]udpencap.Packet, max(1, r.Batch())),
+		host:    newCoalescer(p.dev.Takes),
 		unknown: newLimiter(second/10, 10),
 		refused: newLimiter(10*second, 1),
 	}
-	for i := range n {
-		l.frames[:n][i].Pieces = l.pieces[i : i+1 : i+1]
-	}
-	return l
 }
 
 func (l *inboundLoop) run() {
 	for {
-		n, err := l.socket.Read(l.packets)
-		l.guarded(l.packets[:n])
+		n, err := l.reader.Read(l.packets)
+		for yielded := false; n > 0; {
+			l.guarded(func() { l.batch(l.packets[:n]) })
+			// As when sending: whoever sends so much may go on.
+			if n, err = l.reader.ReadMore(l.packets); n == 0 && err == nil && !yielded && l.host.several() {
+				yielded = true
+				yield()
+				n, err = l.reader.ReadMore(l.packets)
+			}
+		}
+		l.guarded(l.flush)
 		if err != nil && !l.plane.pause(err, l.socket.LocalAddr().String()) {
 			return
 		}
 	}
 }
 
-// guarded is batch, behind the plane's guard.
-func (l *inboundLoop) guarded(packets []udpencap.Packet) {
+// guarded takes some steps behind the plane's guard.
+func (l *inboundLoop) guarded(steps func()) {
 	defer l.plane.caught()
-	l.frames, l.owners = l.frames[:0], l.owners[:0] // of a batch that was not ended
-	l.batch(packets)
+	done := false
+	defer func() {
+		if !done {
+			l.abandon()
+		}
+	}()
+	steps()
+	done = true
+}
+
+// abandon ends a batch in which a fault was met.
+func (l *inboundLoop) abandon() {
+	l.host.reset()
+	if l.child != nil {
+		l.child.rx.mu.Unlock()
+		l.child, l.news = nil, tidings{}
+	}
 }
 
 // batch takes steps 2 to 6 for what was read.
 func (l *inboundLoop) batch(packets []udpencap.Packet) {
 	p, now := l.plane, l.plane.now()
-	for len(packets) > 0 {
-		first := &packets[0]
-		n := 1
-		switch first.Kind {
+	defer l.leave(now)
+	for i := range packets {
+		pkt := &packets[i]
+		if pkt.Kind != udpencap.ESP {
+			l.leave(now)
+		}
+		switch pkt.Kind {
 		case udpencap.IKE:
 			p.ikeMessages.Add(1)
-			p.events.IKE(l.socket, *first)
+			p.events.IKE(l.socket, *pkt)
 		case udpencap.Keepalive:
 			p.keepalives.Add(1)
+		case udpencap.TooBig:
+			p.SetPathMTU(pkt.Remote.Addr(), pkt.Segment, false)
 		case udpencap.ESP:
-			spi, ok := spiOf(first)
-			if !ok {
-				p.drop(nil, DropTooShort)
-				break
-			}
-			for n < len(packets) && sameSPI(&packets[n], spi) {
-				n++
-			}
-			l.esp(spi, packets[:n], now)
+			l.slab(pkt, now)
 		}
-		packets = packets[n:]
 	}
-	l.flush()
 }
 
-func spiOf(p *udpencap.Packet) (spi uint32, ok bool) {
-	if len(p.Data) < headLen {
-		return 0, false
+// slab takes steps 2 to 6 for ESP packets that came together. They need not be of one SA.
+func (l *inboundLoop) slab(pkt *udpencap.Packet, now int64) {
+	data, segment := pkt.Data, pkt.Segment
+	if segment == 0 {
+		segment = len(data)
 	}
-	return binary.BigEndian.Uint32(p.Data), true
+	for {
+		if len(data) < headLen {
+			l.plane.drop(nil, DropTooShort)
+			return
+		}
+		spi := binary.BigEndian.Uint32(data)
+		n := min(segment, len(data))
+		for n < len(data) && len(data)-n >= headLen && binary.BigEndian.Uint32(data[n:]) == spi {
+			n = min(n+segment, len(data))
+		}
+		l.esp(pkt, spi, data[:n], segment, now)
+		if data = data[n:]; len(data) == 0 {
+			return
+		}
+	}
 }
 
-func sameSPI(p *udpencap.Packet, spi uint32) bool {
-	other, ok := spiOf(p)
-	return ok && p.Kind == udpencap.ESP && other == spi
-}
-
-// esp takes steps 3 to 5 for a run of packets with one SPI.
-func (l *inboundLoop) esp(spi uint32, run []udpencap.Packet, now int64) {
+// esp takes steps 3, 4 and 6 for a run of packets with one SPI.
+func (l *inboundLoop) esp(pkt *udpencap.Packet, spi uint32, run []byte, segment int, now int64) {
 	p := l.plane
-	ch := p.sad.lookup(spi)
-	if ch == nil {
-		for i := range run {
-			p.drop(nil, DropNoSA)
+	ch := l.child
+	if ch == nil || ch.spi != spi || l.path.Remote != pkt.Remote || l.path.Local != pkt.Local {
+		l.leave(now)
+		if ch = p.sad.lookup(spi); ch == nil {
+			p.dropMany(nil, DropNoSA, (len(run)+segment-1)/segment)
 			if l.unknown.allow(now) {
-				p.events.UnknownSPI(Path{run[i].Local, run[i].Remote, l.stream}, spi)
+				p.events.UnknownSPI(Path{pkt.Local, pkt.Remote, l.stream}, spi)
 			}
+			return
 		}
+		ch.rx.mu.Lock()
+		l.child, l.path = ch, Path{pkt.Local, pkt.Remote, l.stream}
+	}
+	for len(run) > 0 {
+		n := min(segment, len(run))
+		l.open(ch, pkt, run[:n:n])
+		run = run[n:]
+	}
+}
+
+// leave takes step 5 for the child whose packets were opened last, and unlocks it.
+func (l *inboundLoop) leave(now int64) {
+	ch, p := l.child, l.plane
+	if ch == nil {
 		return
 	}
-	news := l.receive(ch, run, now)
+	news := l.news
+	news.settle(ch, l.path, now)
+	l.child, l.news = nil, tidings{}
+	ch.rx.mu.Unlock()
 	if news.first {
 		p.follow(ch)
 	}
@@ -140,19 +194,8 @@ func (l *inboundLoop) esp(spi uint32, run []udpencap.Packet, now int64) {
 		p.events.Expire(ch.id, true)
 	}
 	if news.moved {
-		p.events.Remapped(ch.id, news.path)
+		p.events.Remapped(ch.id, l.path)
 	}
-}
-
-// receive takes steps 3 and 4 for a run.
-func (l *inboundLoop) receive(ch *child, run []udpencap.Packet, now int64) (news tidings) {
-	ch.rx.mu.Lock()
-	defer ch.rx.mu.Unlock()
-	for i := range run {
-		l.open(ch, &run[i], &news)
-	}
-	news.settle(ch, now)
-	return news
 }
 
 // tidings is what a run tells the control plane. It is told after the SA's lock was
@@ -160,15 +203,14 @@ func (l *inboundLoop) receive(ch *child, run []udpencap.Packet, now int64) (news
 type tidings struct {
 	heard  bool // something authentic came
 	newest bool // something newest came
-	path   Path // over which the newest came
-	moved  bool // and that is not the child's
+	moved  bool // and over a path that is not the child's
 	first  bool
 	soft   bool
 	hard   bool
 }
 
-// settle finds out what is worth telling. The caller holds ch.rx.mu.
-func (t *tidings) settle(ch *child, now int64) {
+// settle finds out what is worth telling of what came over a path. The caller holds ch.rx.mu.
+func (t *tidings) settle(ch *child, path Path, now int64) {
 	rx := ch.rx
 	if !t.heard {
 		return
@@ -178,26 +220,26 @@ func (t *tidings) settle(ch *child, now int64) {
 	t.soft = !rx.soft && ch.soft.reached(rx.bytes, rx.in.Sequence())
 	t.hard = !rx.hard && ch.hard.reached(rx.bytes, rx.in.Sequence())
 	rx.soft, rx.hard = rx.soft || t.soft, rx.hard || t.hard
-	if path := ch.route.Load().path; !t.newest || t.path.Remote == path.Remote && t.path.Stream == path.Stream {
+	if is := &ch.route.Load().path; !t.newest || path.Remote == is.Remote && path.Stream == is.Stream {
 		return
 	}
-	if t.path.Remote != rx.remapped || now-rx.told >= second {
-		rx.remapped, rx.told, t.moved = t.path.Remote, now, true
+	if path.Remote != rx.remapped || now-rx.told >= second {
+		rx.remapped, rx.told, t.moved = path.Remote, now, true
 	}
 }
 
-// open takes steps 3 and 4 for one packet. The caller holds ch.rx.mu.
-func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
-	inner, f, newest, err := ch.rx.in.open(p.Data)
+// open takes steps 3, 4 and 6 for one packet. The caller holds ch.rx.mu.
+func (l *inboundLoop) open(ch *child, p *udpencap.Packet, data []byte) {
+	news := &l.news
+	inner, f, newest, err := ch.rx.in.open(data)
+	news.newest = news.newest || newest
 	if err != nil {
 		why, _ := errors.AsType[Drop](err)
 		news.heard = news.heard || why.authentic()
-		news.note(newest, p, l.stream)
 		l.plane.drop(ch, why)
 		return
 	}
 	news.heard = true
-	news.note(newest, p, l.stream)
 	ch.rx.bytes += uint64(len(inner))
 	// The sender cannot be one that nobody is, nor our own end of the tunnel.
 	if !f.routable() {
@@ -224,23 +266,14 @@ func (l *inboundLoop) open(ch *child, p *udpencap.Packet, news *tidings) {
 	if ecn != before {
 		setECN(inner, ecn)
 	}
-	if len(l.frames) == cap(l.frames) {
+	l.plane.clamp(ch, inner, &f)
+	if l.host.full() {
 		l.flush()
 	}
-	n := len(l.frames)
-	l.frames = l.frames[:n+1]
-	l.pieces[n] = inner
-	l.owners = append(l.owners, owner{ch, len(inner)})
+	l.host.add(ch, inner, &f)
 }
 
 func ownPort(port, bound uint16) bool { return port == 500 || port == 4500 || port == bound }
-
-func (t *tidings) note(newest bool, p *udpencap.Packet, stream bool) {
-	if newest {
-		t.newest = true
-		t.path = Path{p.Local, p.Remote, stream}
-	}
-}
 
 // authentic tells whether a packet that Open refused for this reason had passed the
 // integrity check.
@@ -253,25 +286,31 @@ func (d Drop) authentic() bool {
 	}
 }
 
-// flush takes step 6, and counts. The device does not say which packets it left, so
+// flush takes step 7, and counts. The device does not say which frames it left, so
 // that these are counted for the plane only.
 func (l *inboundLoop) flush() {
-	if len(l.frames) == 0 {
+	c := &l.host
+	if len(c.frames) == 0 {
 		return
 	}
+	c.finish()
 	p := l.plane
-	n, err := p.write(l.frames)
-	if n = max(0, min(n, len(l.frames))); n < len(l.frames) {
-		p.drops[DropDevice].Add(uint64(len(l.frames) - n))
-		if err != nil && l.refused.allow(p.now()) {
+	n, err := l.queue.write(c.frames)
+	if n = max(0, min(n, len(c.frames))); n < len(c.frames) {
+		p.drops[DropDevice].Add(uint64(len(c.frames) - n))
+		if err != nil && !errors.Is(err, os.ErrClosed) && l.refused.allow(p.now()) {
 			p.log.Warn("device does not take packets", zap.String("device", p.dev.Name()), zap.Error(err))
 		}
 	}
-	for owners := l.owners; len(owners) > 0; {
-		ch, n, bytes := runOf(owners)
-		ch.rx.carried.add(uint64(n), uint64(bytes))
-		p.in.add(uint64(n), uint64(bytes))
-		owners = owners[n:]
+	for owners := c.owners; len(owners) > 0; {
+		ch, packets, bytes := owners[0].child, 0, 0
+		for len(owners) > 0 && owners[0].child == ch {
+			packets += owners[0].packets
+			bytes += owners[0].bytes
+			owners = owners[1:]
+		}
+		ch.rx.carried.add(uint64(packets), uint64(bytes))
+		p.in.add(uint64(packets), uint64(bytes))
 	}
-	l.frames, l.owners = l.frames[:0], l.owners[:0]
+	c.reset()
 }

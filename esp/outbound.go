@@ -11,51 +11,67 @@ import (
 	"martlet/tun"
 )
 
-// The journey of a packet from the host to the peer. One goroutine makes all of it,
-// for a batch of packets at a time; it is the only sender of every outbound SA, so
-// that sequence numbers leave in order.
+// The journey of a packet from the host to the peer. Each queue of the device has a goroutine
+// that makes all of it. The unit is the frame, which may be a super-packet.
 //
-//  1. Read a batch from the device. The memory is the device's until the next Read.
-//  2. Read the inner headers, and look the policy up: a child, or nothing (then the
-//     packet is dropped, and Acquire asks for a child).
-//  3. Take a sequence number, and seal the packet into the slab, behind the one
-//     before. ECN, and DSCP on request, go to the outer header (RFC 6040 §4.1).
-//  4. Write the slab: one call for each run of packets with the same socket.
+//  1. Read frames from the queue. The memory is the queue's until the next Read.
+//  2. Read the inner headers, and look the policy up, once for a frame: a child, or nothing
+//     (then it is dropped, and Acquire asks for a child).
+//  3. Make each packet of the frame in its place in the slab, behind the one before, with its
+//     sequence number, and seal it there. ECN, and DSCP on request, go to the outer header
+//     (RFC 6040 §4.1). Packets of the same length make a run.
+//  4. When nothing more is read without waiting, or the slab is full, write it: one call for
+//     all runs, each of which is one message.
 //
-// Steps 2 and 3 allocate nothing, and take no lock.
+// The slab holds packets of one child at a time, whose sender is locked from the first until
+// they are written: so they leave in the order of their numbers, whichever queue they came from.
+// Steps 2 to 4 allocate nothing, and take no lock for a packet.
 
-// slabLen is the memory that sealed packets wait in. It holds one packet of any
-// length, or a batch of usual ones.
-const slabLen = 256 << 10
+const (
+	// slabLen is the memory that sealed packets wait in. It holds one frame of any length.
+	slabLen = 256 << 10
+	// slabFull is where no further frame is waited for: two messages of the longest kind.
+	slabFull = 128 << 10
+	// maxRuns bounds the runs in a slab; one call of the system takes no more.
+	maxRuns = 128
+	// maxRun is the packets of a run that every kernel takes (UDP_MAX_SEGMENTS).
+	maxRun = 64
+)
 
 // outboundLoop is the state of the journey. It belongs to its goroutine.
 type outboundLoop struct {
 	plane  *Plane
+	queue  *queue
 	frames []tun.Frame
 
-	slab    []byte            // sealed packets, one behind the other
-	packets []udpencap.Packet // parts of slab
-	owners  []owner           // of packets, one each
-	socket  udpencap.Socket   // that packets go to
+	child *child // whose packets are in the slab, and whose sender is locked
+	route *route
+	slab  []byte // sealed packets, one behind the other
+	runs  []udpencap.Packet
+	sizes []runSize // of runs, one each
+	cut   segments
 
+	scratch []byte  // an answer to the host, or a fragment
+	answers limiter // of answers
 	acquire acquireLimit
 	refused limiter // of log lines
 }
 
-// owner tells whose packet it is, and how long it was.
-type owner struct {
-	child *child
-	bytes int // of the inner packet
+// runSize is what a run carries.
+type runSize struct {
+	packets, bytes int  // inner packets and their octets
+	closed         bool // nothing fits behind it
 }
 
-func newOutboundLoop(p *Plane) *outboundLoop {
-	n := max(1, p.dev.Batch())
+func newOutboundLoop(p *Plane, q *queue) *outboundLoop {
 	return &outboundLoop{
 		plane:   p,
-		frames:  make([]tun.Frame, n),
+		queue:   q,
+		frames:  make([]tun.Frame, max(1, q.Batch())),
 		slab:    make([]byte, 0, slabLen),
-		packets: make([]udpencap.Packet, 0, n),
-		owners:  make([]owner, 0, n),
+		runs:    make([]udpencap.Packet, 0, maxRuns),
+		sizes:   make([]runSize, 0, maxRuns),
+		answers: newLimiter(tooBigEvery, tooBigBurst),
 		acquire: newAcquireLimit(),
 		refused: newLimiter(10*second, 1),
 	}
@@ -63,36 +79,60 @@ func newOutboundLoop(p *Plane) *outboundLoop {
 
 func (l *outboundLoop) run() {
 	for {
-		n, err := l.plane.dev.Read(l.frames)
-		l.guarded(l.frames[:n])
+		n, err := l.queue.Read(l.frames)
+		for yielded := false; n > 0; {
+			l.guarded(func() { l.batch(l.frames[:n]) })
+			if n, err = l.queue.TryRead(l.frames); n == 0 && err == nil && !yielded && l.worthwhile() {
+				yielded = true
+				yield()
+				n, err = l.queue.TryRead(l.frames)
+			}
+		}
+		l.guarded(l.flush)
 		if err != nil && !l.plane.pause(err, l.plane.dev.Name()) {
 			return
 		}
 	}
 }
 
-// guarded is batch, behind the plane's guard.
-func (l *outboundLoop) guarded(frames []tun.Frame) {
-	defer l.plane.caught()
-	l.packets, l.owners, l.slab = l.packets[:0], l.owners[:0], l.slab[:0] // of a batch that was not ended
-	l.batch(frames)
+// worthwhile tells whether the processor is to be given to others once before the slab is written:
+// whoever makes so much may go on, and then more goes at once. A single packet goes without delay.
+func (l *outboundLoop) worthwhile() bool {
+	return len(l.sizes) > 1 || len(l.sizes) == 1 && l.sizes[0].packets > 1
 }
 
-// batch takes steps 2 to 4 for what was read.
+// guarded takes some steps behind the plane's guard.
+func (l *outboundLoop) guarded(steps func()) {
+	defer l.plane.caught()
+	done := false
+	defer func() {
+		if !done {
+			l.abandon()
+		}
+	}()
+	steps()
+	done = true
+}
+
+// batch takes steps 2 and 3 for what was read.
 func (l *outboundLoop) batch(frames []tun.Frame) {
 	now := l.plane.now()
 	policy := l.plane.policy.Load()
 	for i := range frames {
-		for _, pkt := range frames[i].Pieces {
-			l.packet(policy, pkt, now)
+		l.frame(policy, &frames[i], now)
+		if len(l.slab) >= slabFull {
+			l.flush()
 		}
 	}
-	l.flush(now)
 }
 
-// packet takes steps 2 and 3 for one packet.
-func (l *outboundLoop) packet(policy *policy, pkt []byte, now int64) {
+// frame takes steps 2 and 3 for one frame.
+func (l *outboundLoop) frame(policy *policy, frame *tun.Frame, now int64) {
 	p := l.plane
+	var pkt []byte
+	if len(frame.Pieces) == 1 {
+		pkt = frame.Pieces[0]
+	}
 	f, length, ok := parse(pkt)
 	if !ok {
 		p.drop(nil, DropBadInner)
@@ -106,108 +146,207 @@ func (l *outboundLoop) packet(policy *policy, pkt []byte, now int64) {
 		}
 		return
 	}
-	out := ch.tx.out
-	size := out.SealedLen(length)
-	if size > maxDatagram {
-		p.drop(ch, DropTooBig)
-		return
-	}
-	route := ch.route.Load()
-	if remote := route.path.Remote; f.Dst == remote.Addr() && f.DstPort == remote.Port() && f.Protocol == route.path.protocol() {
+	l.take(ch)
+	if remote := l.route.path.Remote; f.Dst == remote.Addr() && f.DstPort == remote.Port() && f.Protocol == l.route.path.protocol() {
 		// Routes lead our own packets back to us. Sealed again they would come back
 		// longer, for ever.
 		p.drop(ch, DropLoop)
 		return
 	}
-	if route.socket != l.socket || len(l.packets) == cap(l.packets) || size > cap(l.slab)-len(l.slab) {
-		l.flush(now)
-		l.socket = route.socket
-	}
-	next := uint8(protoIPv4)
-	if !f.Src.Is4() {
-		next = protoIPv6
-	}
-	start := len(l.slab)
-	slab, err := l.slab, error(DropExhausted)
-	if !ch.hard.reached(ch.tx.bytes, out.Sequence()) {
-		slab, err = out.Seal(l.slab, pkt[:length], next)
-	}
-	if err != nil {
-		p.drop(ch, DropExhausted)
-		if !ch.tx.hard {
-			ch.tx.hard = true
-			p.events.Expire(ch.id, true)
+	if frame.Offload.GSO == tun.GSONone {
+		pkt = pkt[:length]
+		if !completed(pkt, &frame.Offload) {
+			p.drop(ch, DropBadInner)
+			return
+		}
+		p.clamp(ch, pkt, &f)
+		if ok, whole := l.fits(frame, length, now); ok {
+			l.single(pkt, whole, now)
 		}
 		return
 	}
-	l.slab = slab
-	class := trafficClass(pkt)
-	dscp := uint8(0)
-	if ch.copyDSCP {
-		dscp = class >> 2
+	if !l.cut.reset(frame, &f) {
+		p.drop(ch, DropBadInner)
+		return
 	}
-	l.packets = append(l.packets, udpencap.Packet{
-		Kind:   udpencap.ESP,
-		Data:   slab[start:],
-		Local:  route.path.Local,
-		Remote: route.path.Remote,
-		ECN:    class & 3,
-		DSCP:   dscp,
-	})
-	l.owners = append(l.owners, owner{ch, length})
-	ch.tx.bytes += uint64(length)
+	ok, whole := l.fits(frame, l.cut.next(), now)
+	if !ok {
+		return
+	}
+	for n := l.cut.next(); n != 0; n = l.cut.next() {
+		slot := l.slot(n, now)
+		if slot == nil {
+			return
+		}
+		l.cut.write(slot)
+		l.seal(pkt, n, whole)
+	}
+}
+
+// single takes step 3 for one packet.
+func (l *outboundLoop) single(pkt []byte, whole bool, now int64) {
+	if slot := l.slot(len(pkt), now); slot != nil {
+		copy(slot, pkt)
+		l.seal(pkt, len(pkt), whole)
+	}
+}
+
+// take makes ch the child whose packets go into the slab.
+func (l *outboundLoop) take(ch *child) {
+	route := ch.route.Load()
+	if l.child == ch && l.route == route {
+		return
+	}
+	l.flush()
+	ch.tx.mu.Lock()
+	l.child, l.route = ch, route
+}
+
+// slot is where an inner packet of n octets is to stand in the slab; nil if it is dropped.
+func (l *outboundLoop) slot(n int, now int64) []byte {
+	ch := l.child
+	out := ch.tx.out
+	size := out.SealedLen(n)
+	if size > maxDatagram {
+		l.plane.drop(ch, DropTooBig)
+		return nil
+	}
+	if size > cap(l.slab)-len(l.slab) {
+		l.write(now)
+	}
+	if out.exhausted() || ch.hard.reached(ch.tx.bytes, out.Sequence()) {
+		l.plane.drop(ch, DropExhausted)
+		if !ch.tx.hard {
+			ch.tx.hard = true
+			l.plane.events.Expire(ch.id, true)
+		}
+		return nil
+	}
+	return out.inner(l.slab[len(l.slab):cap(l.slab)], n)
+}
+
+// seal seals the packet of n octets in its slot, and puts it into a run. Its traffic class is
+// that of pkt; whole is that nobody may cut the outer packet.
+func (l *outboundLoop) seal(pkt []byte, n int, whole bool) {
+	ch := l.child
+	out := ch.tx.out
+	next := uint8(protoIPv4)
+	if pkt[0]>>4 == 6 {
+		next = protoIPv6
+	}
+	start := len(l.slab)
+	l.slab = l.slab[:start+out.SealedLen(n)]
+	out.seal(l.slab[start:], n, next)
+	l.enter(l.slab[start:], n, trafficClass(pkt), whole)
+	ch.tx.bytes += uint64(n)
 	if !ch.tx.soft && ch.soft.reached(ch.tx.bytes, out.Sequence()) {
 		ch.tx.soft = true
-		p.events.Expire(ch.id, false)
+		l.plane.events.Expire(ch.id, false)
 	}
 }
 
-// flush takes step 4, and counts. A packet that the socket refuses is lost, those
+// enter puts a sealed packet, the last in the slab, into a run.
+func (l *outboundLoop) enter(sealed []byte, n int, class uint8, whole bool) {
+	ecn, dscp := class&3, uint8(0)
+	if l.child.copyDSCP {
+		dscp = class >> 2
+	}
+	if last := len(l.runs) - 1; last >= 0 {
+		run, size := &l.runs[last], &l.sizes[last]
+		segment := run.Segment
+		if segment == 0 {
+			segment = len(run.Data)
+		}
+		if !size.closed && len(sealed) <= segment && len(run.Data)+len(sealed) <= maxDatagram && run.ECN == ecn && run.DSCP == dscp && run.DF == whole {
+			run.Segment, run.Data = segment, run.Data[:len(run.Data)+len(sealed)]
+			size.packets++
+			size.bytes += n
+			size.closed = len(sealed) < segment || size.packets == maxRun
+			return
+		}
+	}
+	if len(l.runs) == cap(l.runs) {
+		// The packet waits in its place in the slab: what was before it has been written.
+		l.send(l.plane.now())
+	}
+	path := &l.route.path
+	l.runs = append(l.runs, udpencap.Packet{
+		Kind:   udpencap.ESP,
+		Data:   sealed,
+		Local:  path.Local,
+		Remote: path.Remote,
+		ECN:    ecn,
+		DSCP:   dscp,
+		DF:     whole,
+	})
+	l.sizes = append(l.sizes, runSize{packets: 1, bytes: n})
+}
+
+// flush takes step 4, and lets the child go.
+func (l *outboundLoop) flush() {
+	if l.child == nil {
+		return
+	}
+	l.write(l.plane.now())
+	l.child.tx.mu.Unlock()
+	l.child, l.route = nil, nil
+}
+
+// abandon lets the child go, and loses what is in the slab.
+func (l *outboundLoop) abandon() {
+	l.runs, l.sizes, l.slab = l.runs[:0], l.sizes[:0], l.slab[:0]
+	if l.child != nil {
+		l.child.tx.mu.Unlock()
+		l.child, l.route = nil, nil
+	}
+}
+
+// write sends what is in the slab, which is empty then.
+func (l *outboundLoop) write(now int64) {
+	l.send(now)
+	l.slab = l.slab[:0]
+}
+
+// send takes step 4, and counts. A run that the socket refuses is lost, those
 // behind it are not, unless the socket is closed.
-func (l *outboundLoop) flush(now int64) {
-	packets, owners := l.packets, l.owners
-	for len(packets) > 0 {
-		n, err := l.socket.Write(packets)
-		l.count(owners[:n], now)
-		packets, owners = packets[n:], owners[n:]
-		if len(packets) == 0 {
+func (l *outboundLoop) send(now int64) {
+	runs, sizes := l.runs, l.sizes
+	for len(runs) > 0 {
+		n, err := l.route.socket.Write(runs)
+		l.count(sizes[:n], now)
+		runs, sizes = runs[n:], sizes[n:]
+		if len(runs) == 0 {
 			break
 		}
-		lost := 1
-		if errors.Is(err, net.ErrClosed) {
-			lost = len(packets)
+		lost, closed := 1, errors.Is(err, net.ErrClosed)
+		if closed {
+			lost = len(runs)
 		}
-		for _, o := range owners[:lost] {
-			l.plane.drop(o.child, DropSocket)
+		for _, s := range sizes[:lost] {
+			l.plane.dropMany(l.child, DropSocket, s.packets)
 		}
-		if l.refused.allow(now) {
-			l.plane.log.Warn("socket does not take packets", zap.Stringer("remote", packets[0].Remote), zap.Error(err))
+		if !closed && l.refused.allow(now) {
+			l.plane.log.Warn("socket does not take packets", zap.Stringer("remote", runs[0].Remote), zap.Error(err))
 		}
-		packets, owners = packets[lost:], owners[lost:]
+		runs, sizes = runs[lost:], sizes[lost:]
 	}
-	l.packets, l.owners, l.slab = l.packets[:0], l.owners[:0], l.slab[:0]
+	l.runs, l.sizes = l.runs[:0], l.sizes[:0]
 }
 
-// count adds sent packets to their children.
-func (l *outboundLoop) count(owners []owner, now int64) {
-	for len(owners) > 0 {
-		ch, n, bytes := runOf(owners)
-		ch.tx.carried.add(uint64(n), uint64(bytes))
-		l.plane.out.add(uint64(n), uint64(bytes))
-		ch.tx.last.Store(now)
-		owners = owners[n:]
+// count adds sent packets to their child.
+func (l *outboundLoop) count(sizes []runSize, now int64) {
+	packets, bytes := 0, 0
+	for _, s := range sizes {
+		packets += s.packets
+		bytes += s.bytes
 	}
-}
-
-// runOf measures the packets of one child at the start of owners, so that its
-// counters, which others read, are written once for all of them.
-func runOf(owners []owner) (ch *child, n, bytes int) {
-	ch = owners[0].child
-	for n < len(owners) && owners[n].child == ch {
-		bytes += owners[n].bytes
-		n++
+	if packets == 0 {
+		return
 	}
-	return ch, n, bytes
+	tx := l.child.tx
+	tx.carried.add(uint64(packets), uint64(bytes))
+	l.plane.out.add(uint64(packets), uint64(bytes))
+	tx.last.Store(now)
 }
 
 // acquireLimit keeps a busy application from flooding the control plane.

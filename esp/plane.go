@@ -21,7 +21,7 @@ import (
 // Plane moves packets between a device and sockets through the children that are
 // installed. Its methods may be called by any goroutine.
 //
-// It owns its goroutines: one for each socket, and one for the device.
+// It owns its goroutines: one for each reader of a socket, and one for each queue of the device.
 type Plane struct {
 	dev    tun.Device
 	events Events
@@ -36,11 +36,12 @@ type Plane struct {
 	ikeMessages atomic.Uint64
 	keepalives  atomic.Uint64
 
-	writing sync.Mutex // one inbound loop at a time writes a batch to dev
+	queues []*queue // of dev
 
 	mu       sync.Mutex // serialises changes, and guards what follows
 	children map[uint64]*child
 	groups   map[uint64]*group
+	paths    map[netip.Addr]pathMTU
 	sockets  map[udpencap.Socket]*boundSocket
 	gone     udpencap.Counters // of sockets that are no more
 	orders   uint64
@@ -53,7 +54,20 @@ type Plane struct {
 
 type boundSocket struct {
 	socket udpencap.Socket
-	ended  chan struct{} // its loop has returned
+	loops  sync.WaitGroup
+}
+
+// queue is a queue of the device, which has one outbound loop, and takes what inbound loops
+// write, one at a time.
+type queue struct {
+	tun.Queue
+	writing sync.Mutex
+}
+
+func (q *queue) write(frames []tun.Frame) (int, error) {
+	q.writing.Lock()
+	defer q.writing.Unlock()
+	return q.Write(frames)
 }
 
 // New makes a plane over a device. Nothing moves before Start and AddSocket. The device
@@ -69,8 +83,12 @@ func New(dev tun.Device, h Events, log *zap.Logger) *Plane {
 		epoch:    time.Now(),
 		children: make(map[uint64]*child),
 		groups:   make(map[uint64]*group),
+		paths:    make(map[netip.Addr]pathMTU),
 		sockets:  make(map[udpencap.Socket]*boundSocket),
 		done:     make(chan struct{}),
+	}
+	for _, q := range dev.Queues() {
+		p.queues = append(p.queues, &queue{Queue: q})
 	}
 	p.policy.Store(newPolicy())
 	return p
@@ -84,7 +102,9 @@ func (p *Plane) Start() {
 		return
 	}
 	p.started = true
-	p.loops.Go(newOutboundLoop(p).run)
+	for _, q := range p.queues {
+		p.loops.Go(newOutboundLoop(p, q).run)
+	}
 }
 
 // AddSocket begins to take datagrams from a socket, IKE and ESP alike. It belongs to
@@ -96,12 +116,15 @@ func (p *Plane) AddSocket(s udpencap.Socket) {
 		s.Close()
 		return
 	}
-	b := &boundSocket{socket: s, ended: make(chan struct{})}
+	b := &boundSocket{socket: s}
 	p.sockets[s] = b
-	p.loops.Go(func() {
-		defer close(b.ended)
-		newInboundLoop(p, s).run()
-	})
+	for i, r := range s.Readers() {
+		b.loops.Add(1)
+		p.loops.Go(func() {
+			defer b.loops.Done()
+			newInboundLoop(p, s, r, p.queues[i%len(p.queues)]).run()
+		})
+	}
 }
 
 // RemoveSocket closes a socket and waits until nothing comes from it any more.
@@ -117,7 +140,7 @@ func (p *Plane) RemoveSocket(s udpencap.Socket) {
 	p.mu.Unlock()
 	if ok {
 		s.Close()
-		<-b.ended
+		b.loops.Wait()
 	}
 }
 
@@ -168,7 +191,7 @@ func (p *Plane) Install(c Child) error {
 	if p.sad.lookup(ch.spi) != nil {
 		return fmt.Errorf("esp: inbound SPI %#08x is in use", ch.spi)
 	}
-	ch.route.Store(r)
+	ch.route.Store(ch.limited(r, p.pathOf(r.path.Remote.Addr())))
 	p.orders++
 	ch.order = p.orders
 	ch.installed = p.now()
@@ -224,7 +247,7 @@ func (p *Plane) Move(id uint64, path Path) error {
 	if err != nil {
 		return err
 	}
-	ch.route.Store(r)
+	ch.route.Store(ch.limited(r, p.pathOf(r.path.Remote.Addr())))
 	return nil
 }
 
@@ -331,9 +354,11 @@ func (p *Plane) pause(err error, what string) bool {
 }
 
 // drop counts a packet that is lost; ch may be nil.
-func (p *Plane) drop(ch *child, why Drop) {
-	p.drops[why].Add(1)
+func (p *Plane) drop(ch *child, why Drop) { p.dropMany(ch, why, 1) }
+
+func (p *Plane) dropMany(ch *child, why Drop, n int) {
+	p.drops[why].Add(uint64(n))
 	if ch != nil {
-		ch.drops[why].Add(1)
+		ch.drops[why].Add(uint64(n))
 	}
 }

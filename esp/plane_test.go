@@ -1,6 +1,7 @@
 package esp
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -156,7 +157,7 @@ func TestRekey(t *testing.T) {
 		if len(sent) != 1 {
 			t.Fatalf("%d packets sent", len(sent))
 		}
-		spi, _ := spiOf(&sent[0])
+		spi := binary.BigEndian.Uint32(sent[0].Data)
 		return spi
 	}
 	reply := ip("10.2.0.1", "10.1.0.1", 1)
@@ -259,7 +260,7 @@ func TestSockets(t *testing.T) {
 	b.install(two)
 	refused := errors.New("refused")
 	b.refuse = func(p udpencap.Packet) error {
-		if spi, _ := spiOf(&p); spi == one.Out.SPI {
+		if spi := binary.BigEndian.Uint32(p.Data); spi == one.Out.SPI {
 			return refused
 		}
 		return nil
@@ -566,10 +567,11 @@ func TestMalformedFromHost(t *testing.T) {
 	b.install(b.child(1, "10.1.0.0/16", "10.2.0.0/16"))
 	good := ip("10.1.0.1", "10.2.0.1", 1)
 	b.out.batch([]tun.Frame{{}, {Pieces: [][]byte{nil}}, {Pieces: [][]byte{good[:19]}}, {Pieces: [][]byte{good}}})
+	b.out.flush()
 	if len(b.sent) != 1 {
 		t.Errorf("%d packets sent, want 1", len(b.sent))
 	}
-	b.wantDrops(map[Drop]uint64{DropBadInner: 2})
+	b.wantDrops(map[Drop]uint64{DropBadInner: 3})
 }
 
 // TestLifecycle: loops begin and end, and nothing outlives Close.
@@ -632,6 +634,8 @@ type failingDevice struct {
 	*channelDevice
 	reads *int
 }
+
+func (d *failingDevice) Queues() []tun.Queue { return []tun.Queue{d} }
 
 func (d *failingDevice) Read([]tun.Frame) (int, error) {
 	*d.reads++

@@ -78,6 +78,11 @@ func (o *Outbound) textLen(inner int) int {
 	return (max(inner, o.pad) + 2 + o.align - 1) / o.align * o.align
 }
 
+// longest is the longest inner packet whose ESP packet has at most so many octets.
+func (o *Outbound) longest(sealed int) int {
+	return max(0, (sealed-o.lead-o.tail)/o.align*o.align-2)
+}
+
 // Seal appends the ESP packet around inner to dst, which is returned longer; where
 // its capacity holds SealedLen more octets, nothing is allocated. inner does not
 // overlap it. next is the protocol of inner: 4 for IPv4, 41 for IPv6.
@@ -85,30 +90,42 @@ func (o *Outbound) textLen(inner int) int {
 // After the last sequence number (2^32-1, or 2^64-2 with extended ones) it returns
 // dst as it was and DropExhausted, for ever.
 func (o *Outbound) Seal(dst, inner []byte, next uint8) ([]byte, error) {
-	if o.seq >= o.limit {
-		// RFC 4303 §3.3.3: a counter must not cycle.
+	if o.exhausted() {
 		return dst, DropExhausted
 	}
-	o.seq++
-	text := o.textLen(len(inner))
-	start, size := len(dst), o.lead+text+o.tail
+	start, size := len(dst), o.SealedLen(len(inner))
 	dst = slices.Grow(dst, size)[:start+size]
 	pkt := dst[start:]
+	copy(pkt[o.lead:], inner)
+	o.seal(pkt, len(inner), next)
+	return dst, nil
+}
+
+// exhausted tells whether no sequence number is left: a counter must not cycle (RFC 4303
+// §3.3.3).
+func (o *Outbound) exhausted() bool { return o.seq >= o.limit }
+
+// inner is where the inner packet of so many octets stands in an ESP packet before seal.
+func (o *Outbound) inner(pkt []byte, n int) []byte { return pkt[o.lead : o.lead+n] }
+
+// seal makes the ESP packet around the inner packet of n octets, which is in its place. pkt has
+// SealedLen octets. A sequence number is left.
+func (o *Outbound) seal(pkt []byte, n int, next uint8) {
+	o.seq++
 	binary.BigEndian.PutUint32(pkt, o.spi)
 	binary.BigEndian.PutUint32(pkt[4:], uint32(o.seq))
-	n := o.lead + copy(pkt[o.lead:], inner)
-	if hidden := o.pad - len(inner); hidden > 0 {
-		clear(pkt[n : n+hidden])
-		n += hidden
+	end := o.lead + n
+	if hidden := o.pad - n; hidden > 0 {
+		clear(pkt[end : end+hidden])
+		end += hidden
 	}
-	pad := text - max(len(inner), o.pad) - 2
+	pad := len(pkt) - o.tail - end - 2
 	for i := range pad {
-		pkt[n+i] = byte(i + 1)
+		pkt[end+i] = byte(i + 1)
 	}
-	pkt[n+pad], pkt[n+pad+1] = byte(pad), next
+	pkt[end+pad], pkt[end+pad+1] = byte(pad), next
 	// The sequence number is unique under the key, so it is the IV too (RFC 4106 §3.1).
 	o.cipher.Seal(pkt, headLen, o.seq, suite.ESN{On: o.esn, High: uint32(o.seq >> 32)})
-	return dst, nil
 }
 
 // Sequence is the number of the last packet sealed; 0 if there was none.

@@ -299,6 +299,7 @@ func FuzzInbound(f *testing.F) {
 	f.Add(append(ip("2001:db8:2::1", "2001:db8:1::1", 5), 0, protoIPv6), uint8(3))
 	f.Add(append(withExtensions(), 0, protoIPv6), uint8(1))
 	f.Add([]byte{0, protoNone}, uint8(0))
+	f.Add([]byte{}, uint8(0))
 	f.Add([]byte{0, 0, 0x10, 1, 0, 0, 0, 1}, uint8(0))
 	b := newBench(f)
 	c := b.child(1, "10.1.0.0/16", "10.2.0.0/16")

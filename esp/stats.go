@@ -53,6 +53,23 @@ type Stats struct {
 func (p *Plane) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	s := p.totals()
+	for _, c := range p.children {
+		s.Children = append(s.Children, p.childStats(c))
+	}
+	slices.SortFunc(s.Children, func(a, b ChildStats) int { return cmp.Compare(a.ID, b.ID) })
+	return s
+}
+
+// Totals is Stats without the Children, of which there may be many.
+func (p *Plane) Totals() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.totals()
+}
+
+// totals wants mu.
+func (p *Plane) totals() Stats {
 	s := Stats{
 		In:         p.in.snapshot(),
 		Out:        p.out.snapshot(),
@@ -61,10 +78,6 @@ func (p *Plane) Stats() Stats {
 		Keepalives: p.keepalives.Load(),
 		Sockets:    p.gone,
 	}
-	for _, c := range p.children {
-		s.Children = append(s.Children, p.childStats(c))
-	}
-	slices.SortFunc(s.Children, func(a, b ChildStats) int { return cmp.Compare(a.ID, b.ID) })
 	for b := range maps.Values(p.sockets) {
 		s.Sockets = s.Sockets.Add(socketCounters(b.socket))
 	}
