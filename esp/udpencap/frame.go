@@ -42,7 +42,7 @@ func appendFrame(b []byte, p *Packet) []byte {
 		b = append(b, marker[:]...)
 	case Keepalive:
 		return append(b, 0xff)
-	case ESP:
+	case ESP, TooBig:
 	}
 	return append(b, p.Data...)
 }
@@ -54,7 +54,7 @@ func frameLen(p *Packet) int {
 		return lengthLen + markerLen + len(p.Data)
 	case Keepalive:
 		return lengthLen + 1
-	case ESP:
+	case ESP, TooBig:
 	}
 	return lengthLen + len(p.Data)
 }

@@ -46,6 +46,9 @@ type Streams struct {
 
 var _ Socket = (*Streams)(nil)
 
+// streamBatch is the messages that are worth reading at once.
+const streamBatch = 64
+
 // streamID is the two ends of a stream.
 type streamID struct{ local, remote netip.AddrPort }
 
@@ -245,8 +248,11 @@ func (s *Streams) Encap() bool { return true }
 // Stream is true.
 func (s *Streams) Stream() bool { return true }
 
-// Batch is the number of messages worth reading at once.
-func (s *Streams) Batch() int { return encapBatch }
+// Readers is the socket itself.
+func (s *Streams) Readers() []Reader { return []Reader{s} }
+
+// Batch is how many messages a stream may well have ready.
+func (s *Streams) Batch() int { return streamBatch }
 
 // Counters is what all streams have met so far.
 func (s *Streams) Counters() Counters { return s.counters.snapshot() }
@@ -273,6 +279,9 @@ func (s *Streams) Read(packets []Packet) (int, error) {
 	}
 	return 0, nil
 }
+
+// ReadMore is 0: Read takes all that a stream has.
+func (s *Streams) ReadMore([]Packet) (int, error) { return 0, nil }
 
 // receive reads a stream until it ends.
 func (s *Streams) receive(st *stream) {
@@ -314,10 +323,14 @@ func (s *Streams) Write(packets []Packet) (int, error) {
 				return i, errNoStream
 			}
 		}
-		if err := st.queue(p); err != nil {
-			return i, err
+		part := *p
+		part.Segment = 0
+		for part.Data = range p.Datagrams() {
+			if err := st.queue(&part); err != nil {
+				return i, err
+			}
+			s.counters.sent.Add(1)
 		}
-		s.counters.sent.Add(1)
 	}
 	return len(packets), nil
 }

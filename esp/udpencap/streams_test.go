@@ -256,6 +256,36 @@ func TestStreamsFull(t *testing.T) {
 	})
 }
 
+// TestStreamsSegments: packets that are sent together are a message each.
+func TestStreamsSegments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewStreams()
+		defer s.Close()
+		const from = "198.51.100.1:40000"
+		c := accepted(t, s, from)
+		defer c.Close()
+		go discard(s)
+		put(t, c, streamPrefix)
+		synctest.Wait()
+		data := []byte("\x01\x01\x01\x01aaaaaa\x02\x02\x02\x02bbbbbb\x03\x03\x03\x03cccc")
+		p := Packet{Kind: ESP, Data: data, Segment: 10, Local: netip.MustParseAddrPort(gatewayAt), Remote: netip.MustParseAddrPort(from)}
+		if n, err := s.Write([]Packet{p}); n != 1 || err != nil {
+			t.Fatalf("sent %d: %v", n, err)
+		}
+		var want []byte
+		for part := range p.Datagrams() {
+			want = appendFrame(want, &Packet{Kind: ESP, Data: part})
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%x, %v; want %x", got, err, want)
+		}
+		if c := s.Counters(); c.Sent != 3 {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
 // A peer that stops to read is given up.
 func TestStreamsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

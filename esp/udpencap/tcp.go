@@ -21,8 +21,9 @@ type StreamNetwork interface {
 
 // TCP is the operating system's StreamNetwork. The zero value is ready to use.
 type TCP struct {
-	// Mark is as that of UDP.
-	Mark uint32
+	// Control prepares each socket before it listens or connects, as that of net.Dialer does;
+	// nil is none.
+	Control func(network, address string, c syscall.RawConn) error
 }
 
 // aliveEvery is how often a stream on which nothing passes is probed by the system, so that
@@ -31,7 +32,7 @@ const aliveEvery = 30 * time.Second
 
 // ListenStream implements StreamNetwork.
 func (t *TCP) ListenStream(local netip.AddrPort) (net.Listener, error) {
-	lc := net.ListenConfig{Control: t.control, KeepAlive: aliveEvery}
+	lc := net.ListenConfig{Control: t.Control, KeepAlive: aliveEvery}
 	lc.SetMultipathTCP(false) // a stream has two addresses, and no more come to it
 	l, err := lc.Listen(context.Background(), tcpOf(local.Addr()), local.String())
 	if err != nil {
@@ -42,7 +43,7 @@ func (t *TCP) ListenStream(local netip.AddrPort) (net.Listener, error) {
 
 // DialStream implements StreamNetwork.
 func (t *TCP) DialStream(ctx context.Context, local netip.Addr, remote netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{Control: t.control, KeepAlive: aliveEvery}
+	d := net.Dialer{Control: t.Control, KeepAlive: aliveEvery}
 	if local.IsValid() && !local.IsUnspecified() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
 	}
@@ -51,17 +52,6 @@ func (t *TCP) DialStream(ctx context.Context, local netip.Addr, remote netip.Add
 		return nil, fmt.Errorf("udpencap: %w", err)
 	}
 	return conn, nil
-}
-
-func (t *TCP) control(_, _ string, c syscall.RawConn) error {
-	if t.Mark == 0 {
-		return nil
-	}
-	var failed error
-	if err := c.Control(func(fd uintptr) { failed = setMark(fd, t.Mark) }); err != nil {
-		return err
-	}
-	return failed
 }
 
 // tcpOf is the network of an address's family; a wildcard takes that family only.

@@ -13,25 +13,32 @@ import (
 
 // UDP opens the operating system's sockets. The zero value is ready to use.
 type UDP struct {
-	// Mark is put on every packet sent (SO_MARK), so that rules of the host can keep
-	// them out of the tunnel. 0 is none. Linux only; elsewhere Listen fails on it.
-	Mark uint32
+	// Control prepares each socket before it is bound, as that of net.ListenConfig does: to
+	// keep its packets out of the tunnel, for example. Sockets of a Listen have a method
+	// ControlAgain for when another preparation is due. nil is none.
+	Control func(network, address string, c syscall.RawConn) error
 	// Buffer is the size in octets asked for the socket's buffers in either
 	// direction; 0 means 4 MiB. The system may give less.
 	Buffer int
+	// Shards is how many readers a socket that carries ESP has for it, rounded up to a power
+	// of two; 0 means 1. The packets of an SPI come from the reader 1 + SPI>>24 & (Shards-1):
+	// the high octet of our SPIs is random, whatever engine they are of. Reader 0 has IKE and
+	// keepalives. Where the system cannot tell them apart, which Listen logs, reader 0 has
+	// everything.
+	Shards int
 	// Logger is told once for each socket what the system does not grant; nil means
 	// none.
 	Logger *zap.Logger
+
+	refused error // in tests, what the system says to sharing a port
 }
 
 const (
 	defaultBuffer = 4 << 20
-	// maxDatagram is the longest datagram.
+	// maxDatagram is the longest datagram, and the longest slab of them.
 	maxDatagram = 65535
-	// encapBatch and ikeBatch are the datagrams read at once where ESP is carried,
-	// and where only IKE is.
-	encapBatch = 64
-	ikeBatch   = 8
+	// maxShards is as many as the high octet of an SPI tells apart.
+	maxShards = 256
 )
 
 // Listen opens a socket on a local address of one family; an IPv6 wildcard takes no
@@ -41,28 +48,15 @@ func (u *UDP) Listen(local netip.AddrPort, encap bool) (Socket, error) {
 	if !local.IsValid() {
 		return nil, errors.New("udpencap: listen: no local address; want one, or the wildcard of a family")
 	}
-	network := "udp4"
-	if local.Addr().Is6() {
-		network = "udp6"
-	}
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		if err := c.Control(func(fd uintptr) { failed = u.prepare(fd, local.Addr().Is6()) }); err != nil {
-			return err
-		}
-		return failed
-	}}
-	pc, err := lc.ListenPacket(context.Background(), network, local.String())
-	if err != nil {
+	s, err := u.open(local, encap)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("udpencap: listen: another program, or another one of this, has the port: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("udpencap: listen: %w", err)
 	}
-	s, err := newSocket(pc.(*net.UDPConn), u, encap)
-	if err != nil {
-		pc.Close()
-		return nil, fmt.Errorf("udpencap: listen on %v: %w", local, err)
-	}
-	if u.Logger != nil && encap && s.granted < u.buffer() {
-		u.Logger.Info("the system limits the receive buffer of a socket, bursts may be lost",
+	if encap && s.granted < u.buffer() {
+		u.log().Info("sockets get less receive buffer than they ask for, bursts may be lost; on Linux net.core.rmem_max allows more",
 			zap.Stringer("socket", s.local), zap.Int("asked", u.buffer()), zap.Int("granted", s.granted))
 	}
 	return s, nil
@@ -75,17 +69,62 @@ func (u *UDP) buffer() int {
 	return u.Buffer
 }
 
-// base is what sockets have in common on all systems.
-type base struct {
-	conn     *net.UDPConn
-	local    netip.AddrPort
-	encap    bool
-	counters counters
+// shards is a power of two.
+func (u *UDP) shards() int {
+	n := 1
+	for n < min(u.Shards, maxShards) {
+		n *= 2
+	}
+	return n
 }
 
-func newBase(c *net.UDPConn, encap bool) base {
+func (u *UDP) log() *zap.Logger {
+	if u.Logger == nil {
+		return zap.NewNop()
+	}
+	return u.Logger
+}
+
+// control is Control for a local address.
+func (u *UDP) control(local netip.AddrPort) func(syscall.RawConn) error {
+	return func(c syscall.RawConn) error {
+		if u.Control == nil {
+			return nil
+		}
+		return u.Control(networkOf(local), local.String(), c)
+	}
+}
+
+func networkOf(local netip.AddrPort) string {
+	if local.Addr().Is6() {
+		return "udp6"
+	}
+	return "udp4"
+}
+
+// bind opens a file descriptor and prepares it before it is bound.
+func bind(local netip.AddrPort, prepare func(syscall.RawConn) error) (*net.UDPConn, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return prepare(c) }}
+	pc, err := lc.ListenPacket(context.Background(), networkOf(local), local.String())
+	if err != nil {
+		return nil, err
+	}
+	return pc.(*net.UDPConn), nil
+}
+
+// boundTo is the address that a file descriptor got.
+func boundTo(c *net.UDPConn) netip.AddrPort {
 	a := c.LocalAddr().(*net.UDPAddr).AddrPort()
-	return base{conn: c, local: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), encap: encap}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// base is what sockets have in common on all systems.
+type base struct {
+	local    netip.AddrPort
+	encap    bool
+	granted  int // octets of the receive buffer; 0 where that is not known
+	control  func(syscall.RawConn) error
+	counters counters
 }
 
 // LocalAddr is the bound address.
@@ -100,30 +139,10 @@ func (b *base) Stream() bool { return false }
 // Counters is what the socket has met so far.
 func (b *base) Counters() Counters { return b.counters.snapshot() }
 
-// Close closes the socket.
-func (b *base) Close() error { return b.conn.Close() }
-
-// batch is how many datagrams are worth reading at once.
-func (b *base) batch() int {
-	if b.encap {
-		return encapBatch
-	}
-	return ikeBatch
-}
-
 // marked tells whether a packet gets a marker.
 func (b *base) marked(p *Packet) bool { return b.encap && p.Kind == IKE }
 
-// receive fills p with a datagram, unless it is of no kind.
-func (b *base) receive(p *Packet, data []byte, local, remote netip.AddrPort, ecn uint8) bool {
-	kind, data, ok := classify(data, b.encap)
-	if !ok {
-		b.counters.malformed.Add(1)
-		return false
-	}
-	b.counters.received.Add(1)
-	*p = Packet{Kind: kind, Data: data, Local: local, Remote: remote, ECN: ecn}
-	return true
-}
-
-var marker [markerLen]byte
+var (
+	marker    [markerLen]byte
+	keepalive = [1]byte{0xff}
+)

@@ -7,45 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func checkMark(t *testing.T, s Socket, want int) {
+func (d *descriptor) getInt(t testing.TB, level, name int) (n int) {
 	t.Helper()
-	err := s.(*socket).raw.Control(func(fd uintptr) {
-		if got, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK); err != nil || got != want {
-			t.Errorf("mark %#x, %v; want %#x", got, err, want)
-		}
-	})
-	if err != nil {
-		t.Error(err)
+	var err error
+	if e := d.raw.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), level, name) }); e != nil || err != nil {
+		t.Fatal(e, err)
 	}
-}
-
-// TestAllocateNothing: the bar of performance.md.
-func TestAllocateNothing(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
-			u := new(UDP)
-			a, b := listen(t, u, netip.AddrPortFrom(netip.MustParseAddr(f.loopback), 0).String(), true), listen(t, u, netip.AddrPortFrom(netip.MustParseAddr(f.loopback), 0).String(), true)
-			packets := make([]Packet, 16)
-			for i := range packets {
-				packets[i] = Packet{Kind: ESP, Data: make([]byte, 1400), Local: a.LocalAddr(), Remote: b.LocalAddr(), ECN: 2}
-				packets[i].Data[0] = 1
-			}
-			in := make([]Packet, b.Batch())
-			n := testing.AllocsPerRun(50, func() {
-				write(t, a, packets...)
-				for got := 0; got < len(packets); {
-					n, err := b.Read(in)
-					if err != nil {
-						t.Fatal(err)
-					}
-					got += n
-				}
-			})
-			if n != 0 {
-				t.Errorf("a batch there allocates %v times", n)
-			}
-		})
-	}
+	return n
 }
 
 func TestZones(t *testing.T) {
@@ -57,25 +25,28 @@ func TestZones(t *testing.T) {
 	}
 }
 
-func BenchmarkLoopback(b *testing.B) {
-	u := new(UDP)
-	s, r := listen(b, u, "127.0.0.1:0", true), listen(b, u, "127.0.0.1:0", true)
-	packets := make([]Packet, 64)
-	for i := range packets {
-		packets[i] = Packet{Kind: ESP, Data: make([]byte, 1400), Remote: r.LocalAddr()}
-		packets[i].Data[0] = 1
-	}
-	in := make([]Packet, r.Batch())
-	b.SetBytes(64 * 1400)
-	b.ReportAllocs()
-	for b.Loop() {
-		write(b, s, packets...)
-		for got := 0; got < len(packets); {
-			n, err := r.Read(in)
-			if err != nil {
-				b.Fatal(err)
+// TestLinkLocal: the interface is a part of such an address, by name or number, and the answer
+// finds its way back.
+func TestLinkLocal(t *testing.T) {
+	left, right := newNamespace(t), newNamespace(t)
+	left.link("cable", right, 1500, 1)
+	left.address6("fe80::1", "cable")
+	right.address6("fe80::2", "cable")
+	a, b := left.listen(new(UDP), "[::]:4500"), right.listen(new(UDP), "[::]:4500")
+	p := Packet{Kind: IKE, Data: []byte("question"), Remote: netip.MustParseAddrPort("[fe80::2%cable]:4500")}
+	for range 2 {
+		left.do(func() error {
+			_, err := a.Write([]Packet{p, p})
+			return err
+		})
+		for _, got := range read(t, b, 2) {
+			if got.Remote.Addr().WithZone("") != netip.MustParseAddr("fe80::1") || got.Remote.Addr().Zone() == "" {
+				t.Fatalf("from %v", got.Remote)
 			}
-			got += n
+			write(t, b, Packet{Kind: IKE, Data: []byte("answer"), Local: got.Local, Remote: got.Remote})
+			if back := read(t, a, 1)[0]; string(back.Data) != "answer" || back.Remote.Addr().WithZone("") != netip.MustParseAddr("fe80::2") {
+				t.Fatalf("%q from %v", back.Data, back.Remote)
+			}
 		}
 	}
 }

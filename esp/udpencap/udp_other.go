@@ -3,7 +3,6 @@
 package udpencap
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,33 +12,30 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// prepare sets the options of a socket before it is bound.
-func (u *UDP) prepare(fd uintptr, _ bool) error {
-	if u.Mark != 0 {
-		return setMark(fd, u.Mark)
+// open opens a socket.
+func (u *UDP) open(local netip.AddrPort, encap bool) (*socket, error) {
+	c, err := bind(local, u.control(local))
+	if err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-func setMark(uintptr, uint32) error {
-	return errors.New("this system has no marks on packets; leave mark at 0")
+	return newSocket(c, u, local, encap), nil
 }
 
 // socket is the portable one: a datagram at a time, without ECN and DSCP. It knows the
 // local address where the system tells it, which Windows does not.
 type socket struct {
 	base
-	v4      *ipv4.PacketConn // or v6
-	v6      *ipv6.PacketConn
-	buffer  []byte
-	granted int // octets of the receive buffer; 0 if the system's default
+	conn   *net.UDPConn
+	v4     *ipv4.PacketConn // or v6
+	v6     *ipv6.PacketConn
+	buffer []byte
 
 	sending sync.Mutex
 	scratch []byte // an IKE message behind its marker
 }
 
-func newSocket(c *net.UDPConn, u *UDP, encap bool) (*socket, error) {
-	s := &socket{base: newBase(c, encap), buffer: make([]byte, maxDatagram)}
+func newSocket(c *net.UDPConn, u *UDP, local netip.AddrPort, encap bool) *socket {
+	s := &socket{base: base{local: boundTo(c), encap: encap, control: u.control(local)}, conn: c, buffer: make([]byte, maxDatagram)}
 	// A system that does not grant the size leaves its default, which works too.
 	if c.SetReadBuffer(u.buffer()) == nil {
 		s.granted = u.buffer()
@@ -53,7 +49,7 @@ func newSocket(c *net.UDPConn, u *UDP, encap bool) (*socket, error) {
 		s.v6 = ipv6.NewPacketConn(c)
 		_ = s.v6.SetControlMessage(ipv6.FlagDst, true)
 	}
-	return s, nil
+	return s
 }
 
 // Batch is 1.
@@ -70,9 +66,14 @@ func (s *socket) Read(packets []Packet) (int, error) {
 			s.counters.readErrors.Add(1)
 			continue
 		}
-		if s.receive(&packets[0], s.buffer[:n], local, remote, 0) {
-			return 1, nil
+		kind, data, ok := classify(s.buffer[:n], s.encap)
+		if !ok {
+			s.counters.malformed.Add(1)
+			continue
 		}
+		s.counters.received.Add(1)
+		packets[0] = Packet{Kind: kind, Data: data, Local: local, Remote: remote}
+		return 1, nil
 	}
 	return 0, nil
 }
@@ -102,21 +103,42 @@ func (s *socket) read() (n int, local, remote netip.AddrPort, err error) {
 	return n, local, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
 }
 
+// ControlAgain calls Control of UDP once more, for the socket as it is.
+func (s *socket) ControlAgain() error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return s.control(raw)
+}
+
+// Close closes the socket.
+func (s *socket) Close() error { return s.conn.Close() }
+
+// Readers is the socket itself.
+func (s *socket) Readers() []Reader { return []Reader{s} }
+
+// ReadMore is 0: there is no memory.
+func (s *socket) ReadMore([]Packet) (int, error) { return 0, nil }
+
 // Write sends packets in their order.
 func (s *socket) Write(packets []Packet) (int, error) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	for i := range packets {
-		if err := s.write(&packets[i]); err != nil {
-			return i, fmt.Errorf("udpencap: write: %w", err)
+		p := &packets[i]
+		for data := range p.Datagrams() {
+			if err := s.write(p, data); err != nil {
+				return i, fmt.Errorf("udpencap: write: %w", err)
+			}
+			s.counters.sent.Add(1)
 		}
-		s.counters.sent.Add(1)
 	}
 	return len(packets), nil
 }
 
-func (s *socket) write(p *Packet) error {
-	data := p.Data
+// write sends data, a datagram of p.
+func (s *socket) write(p *Packet, data []byte) error {
 	if s.marked(p) {
 		s.scratch = append(append(s.scratch[:0], marker[:]...), data...)
 		data = s.scratch

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -17,7 +18,21 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func listen(t testing.TB, u *UDP, local string, encap bool) Socket {
+// bound is a socket of a test, and what arrived at it.
+type bound struct {
+	Socket
+	once    sync.Once
+	arrived chan arrived
+	closed  chan struct{}
+	readers sync.WaitGroup
+}
+
+type arrived struct {
+	Packet
+	reader int
+}
+
+func listen(t testing.TB, u *UDP, local string, encap bool) *bound {
 	t.Helper()
 	s, err := u.Listen(netip.MustParseAddrPort(local), encap)
 	if err != nil {
@@ -26,25 +41,77 @@ func listen(t testing.TB, u *UDP, local string, encap bool) Socket {
 		}
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	return newBound(t, s)
 }
 
-// read reads until n packets are there, and keeps copies.
-func read(t testing.TB, s Socket, n int) (list []Packet) {
-	t.Helper()
-	packets := make([]Packet, s.Batch())
-	for len(list) < n {
-		m, err := s.Read(packets)
-		if err != nil {
-			t.Fatal(err)
+func newBound(t testing.TB, s Socket) *bound {
+	b := &bound{Socket: s, arrived: make(chan arrived), closed: make(chan struct{})}
+	t.Cleanup(func() {
+		s.Close()
+		close(b.closed)
+		b.readers.Wait()
+	})
+	return b
+}
+
+// start has all readers copy what arrives, a datagram each.
+func (b *bound) start() {
+	b.once.Do(func() {
+		for i, r := range b.Readers() {
+			b.readers.Go(func() { b.run(i, r) })
 		}
-		for _, p := range packets[:m] {
-			p.Data = slices.Clone(p.Data)
+	})
+}
+
+func (b *bound) run(i int, r Reader) {
+	packets := make([]Packet, r.Batch())
+	for {
+		n, err := r.Read(packets)
+		if err != nil {
+			return
+		}
+		for _, p := range packets[:n] {
+			q := p
+			if p.Kind == TooBig {
+				b.arrive(q, i)
+				continue
+			}
+			for data := range p.Datagrams() {
+				q.Data, q.Segment = slices.Clone(data), 0
+				b.arrive(q, i)
+			}
+		}
+	}
+}
+
+func (b *bound) arrive(p Packet, reader int) {
+	select {
+	case b.arrived <- arrived{p, reader}:
+	case <-b.closed:
+	}
+}
+
+// read reads until n datagrams are there. Those of one reader have their order.
+func read(t testing.TB, b *bound, n int) (list []arrived) {
+	t.Helper()
+	b.start()
+	for len(list) < n {
+		select {
+		case p := <-b.arrived:
 			list = append(list, p)
+		case <-t.Context().Done():
+			t.Fatalf("%d datagrams of %d arrived", len(list), n)
 		}
 	}
 	return list
+}
+
+// order puts IKE and keepalives before ESP, as they may have a reader of their own.
+func order(p Packet) int {
+	if p.Kind == ESP {
+		return 1
+	}
+	return 0
 }
 
 func write(t testing.TB, s Socket, packets ...Packet) {
@@ -54,7 +121,7 @@ func write(t testing.TB, s Socket, packets ...Packet) {
 	}
 }
 
-func counted(s Socket) Counters { return s.(interface{ Counters() Counters }).Counters() }
+func counted(b *bound) Counters { return b.Socket.(interface{ Counters() Counters }).Counters() }
 
 var families = []struct{ name, any, loopback string }{
 	{"IPv4", "0.0.0.0:0", "127.0.0.1"},
@@ -82,7 +149,10 @@ func TestUDP(t *testing.T) {
 					)
 				}
 				write(t, a, sent...)
-				for i, p := range read(t, b, len(sent)) {
+				got := read(t, b, len(sent))
+				slices.SortStableFunc(sent, func(a, b Packet) int { return order(a) - order(b) })
+				slices.SortStableFunc(got, func(a, b arrived) int { return order(a.Packet) - order(b.Packet) })
+				for i, p := range got {
 					if p.Kind != sent[i].Kind || !bytes.Equal(p.Data, sent[i].Data) {
 						t.Errorf("packet %d: kind %d, %d octets", i, p.Kind, len(p.Data))
 					}
@@ -101,6 +171,34 @@ func TestUDP(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSegments: packets that are sent together arrive one by one, or together again.
+func TestSegments(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			u := new(UDP)
+			a, b := listen(t, u, f.any, true), listen(t, u, f.any, true)
+			to := netip.AddrPortFrom(netip.MustParseAddr(f.loopback), b.LocalAddr().Port())
+			data := bytes.Repeat([]byte("12345678 packet"), 20)
+			write(t, a,
+				Packet{Kind: ESP, Data: data[:15*19+9], Segment: 15, Remote: to},
+				Packet{Kind: ESP, Data: data, Segment: 15, Remote: to, DF: true},
+				Packet{Kind: ESP, Data: data, Segment: len(data), Remote: to})
+			var got []byte
+			for _, p := range read(t, b, 20+20+1) {
+				if got = append(got, p.Data...); len(p.Data) != 15 && len(p.Data) != 9 && len(p.Data) != len(data) {
+					t.Errorf("%d octets arrived", len(p.Data))
+				}
+			}
+			if !bytes.Equal(got, slices.Concat(data[:15*19+9], data, data)) {
+				t.Error("what arrived is something else")
+			}
+			if c := counted(a); c.Sent != 41 {
+				t.Errorf("%+v", c)
+			}
+		})
 	}
 }
 
@@ -126,11 +224,12 @@ func TestMalformed(t *testing.T) {
 	for _, data := range []string{"", "\x00", "abc", "\x00\x00\x00\x00", "1234567"} {
 		write(t, plain, Packet{Data: []byte(data), Remote: encap.LocalAddr()})
 	}
-	write(t, plain, Packet{Data: []byte("12345678"), Remote: encap.LocalAddr()})
-	if got := read(t, encap, 1); string(got[0].Data) != "12345678" {
-		t.Errorf("got %q", got[0].Data)
+	// Behind them, one for each reader.
+	for _, data := range []string{"12345678", "\x00\x00\x00\x00IKE"} {
+		write(t, plain, Packet{Data: []byte(data), Remote: encap.LocalAddr()})
 	}
-	if c := counted(encap); c.Malformed != 5 || c.Received != 1 {
+	read(t, encap, 2)
+	if c := counted(encap); c.Malformed != 5 || c.Received != 2 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -202,12 +301,11 @@ func TestRefused(t *testing.T) {
 	gone := listen(t, u, "127.0.0.1:0", true)
 	nobody := gone.LocalAddr()
 	gone.Close()
-	for range 5 {
-		write(t, a, Packet{Kind: ESP, Data: []byte("12345678"), Remote: nobody})
+	for i := range 20 {
+		write(t, a, Packet{Kind: ESP, Data: []byte("12345678"), Remote: nobody, DF: i%2 == 0})
 	}
 	good := Packet{Kind: ESP, Data: []byte("12345678"), Remote: b.LocalAddr()}
-	bad := Packet{Kind: ESP, Data: make([]byte, 70_000), Remote: b.LocalAddr()}
-	for _, bad := range []Packet{bad, {Kind: ESP, Data: good.Data, Remote: netip.MustParseAddrPort("[::1]:9")}, {Kind: ESP, Data: good.Data}} {
+	for _, bad := range []Packet{{Kind: ESP, Data: good.Data, Remote: netip.MustParseAddrPort("[::1]:9")}, {Kind: ESP, Data: good.Data}} {
 		if n, err := a.Write([]Packet{good, good, bad, good}); n != 2 || err == nil {
 			t.Errorf("sent %d, %v; want 2 and an error", n, err)
 		}
@@ -218,19 +316,38 @@ func TestRefused(t *testing.T) {
 	read(t, a, 1)
 }
 
-// TestClose: a blocked Read ends, and both ways tell why.
+// TestNowhere: a packet without an address, before there was one with.
+func TestNowhere(t *testing.T) {
+	for _, f := range families {
+		s := listen(t, new(UDP), f.any, true)
+		if n, err := s.Write([]Packet{{Kind: ESP, Data: []byte("12345678")}}); n != 0 || err == nil {
+			t.Errorf("sent %d, %v", n, err)
+		}
+	}
+}
+
+// TestClose: every blocked Read ends, and both ways tell why.
 func TestClose(t *testing.T) {
-	s := listen(t, new(UDP), "127.0.0.1:0", true)
+	s := listen(t, &UDP{Shards: 4}, "127.0.0.1:0", true)
 	ended := make(chan error)
-	go func() {
-		_, err := s.Read(make([]Packet, s.Batch()))
-		ended <- err
-	}()
+	for _, r := range s.Readers() {
+		go func() {
+			_, err := r.Read(make([]Packet, r.Batch()))
+			ended <- err
+		}()
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("read: %v", err)
+	for range s.Readers() {
+		if err := <-ended; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("read: %v", err)
+		}
+	}
+	for _, r := range s.Readers() {
+		if n, err := r.ReadMore(make([]Packet, 1)); n != 0 || err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Errorf("read more: %d, %v", n, err)
+		}
 	}
 	if _, err := s.Write([]Packet{{Kind: ESP, Data: []byte("12345678"), Remote: s.LocalAddr()}}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("write: %v", err)
@@ -274,33 +391,56 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-// TestMark: where it may be set it is, else the error says what is missing.
-func TestMark(t *testing.T) {
-	s, err := (&UDP{Mark: 0x4d4c}).Listen(netip.MustParseAddrPort("127.0.0.1:0"), true)
-	if err != nil {
-		t.Logf("without the privilege, or the system: %v", err)
-		return
+// TestPrepared: every file descriptor is prepared before it is bound and again when that is asked
+// for, and none is used that could not be.
+func TestPrepared(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			local := netip.AddrPortFrom(netip.MustParseAddr(f.loopback), 0)
+			prepared := map[uintptr]int{}
+			u := &UDP{Shards: 2, Control: func(network, address string, c syscall.RawConn) error {
+				if network != networkOf(local) || netip.MustParseAddrPort(address).Addr() != local.Addr() {
+					t.Errorf("%s %s is prepared, want %s %v", network, address, networkOf(local), local.Addr())
+				}
+				return c.Control(func(fd uintptr) { prepared[fd]++ })
+			}}
+			s := listen(t, u, local.String(), true)
+			if len(prepared) != len(s.Readers()) {
+				t.Errorf("%d file descriptors are prepared, of %d", len(prepared), len(s.Readers()))
+			}
+			if err := s.Socket.(interface{ ControlAgain() error }).ControlAgain(); err != nil {
+				t.Fatal(err)
+			}
+			for fd, times := range prepared {
+				if times != 2 {
+					t.Errorf("file descriptor %d was prepared %d times", fd, times)
+				}
+			}
+			refused := errors.New("refused")
+			u.Control = func(string, string, syscall.RawConn) error { return refused }
+			if _, err := u.Listen(local, true); !errors.Is(err, refused) {
+				t.Errorf("opened: %v", err)
+			}
+		})
 	}
-	defer s.Close()
-	checkMark(t, s, 0x4d4c)
 }
 
 func TestBufferLogged(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	s := listen(t, &UDP{Logger: zap.New(core), Buffer: 1 << 30}, "127.0.0.1:0", true)
-	granted := s.(*socket).granted
+	granted := s.Socket.(*socket).granted
 	if n := logs.Len(); n != 1 && granted < 1<<30 || n != 0 && granted >= 1<<30 {
 		t.Errorf("%d octets granted of %d, %d log lines", granted, 1<<30, n)
 	}
 	small := listen(t, &UDP{Buffer: 64 << 10}, "127.0.0.1:0", true)
-	if got := small.(*socket).granted; got != 64<<10 {
+	if got := small.Socket.(*socket).granted; got != 64<<10 {
 		t.Errorf("%d octets granted of %d", got, 64<<10)
 	}
 }
 
 func TestCountersAdd(t *testing.T) {
-	a := Counters{Received: 1, Sent: 2, Malformed: 3, ReadErrors: 4}
-	if got, want := a.Add(a), (Counters{2, 4, 6, 8}); got != want {
+	a := Counters{1, 2, 3, 4, 5, 6, 7}
+	if got, want := a.Add(a), (Counters{2, 4, 6, 8, 10, 12, 14}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
