@@ -70,6 +70,11 @@ func (t *authTask) firstChild(s *ikeSA, ps []message.Payload) {
 		}
 		t.offer = nil
 		kept := s.install(c, a)
+		if s.replaces == nil {
+			// The peer has this one, which of another is not sure: it may have called at the same
+			// time, and not know yet that it has an SA.
+			s.e.do(Switch{Child: c.ID})
+		}
 		s.childUp(c, a, 0)
 		s.setOf(a.cfg).more = a.more
 		s.openMore(a.cfg)

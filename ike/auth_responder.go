@@ -267,7 +267,7 @@ func (s *ikeSA) admit(a *authentication) {
 		Wanted: named(a.config), WantIPv4: ipv4 && s.conn.Lease, WantIPv6: ipv6 && s.conn.Lease, InitialContact: a.initial,
 	}
 	if s.resumed != nil {
-		q.Ticket = s.resumed.id
+		q.Ticket, q.Binding = s.resumed.id, s.resumed.binding
 	}
 	s.ask(q, func(r Reply) {
 		got, ok := r.(Admission)
@@ -288,7 +288,7 @@ func (s *ikeSA) admit(a *authentication) {
 			a.refused = errLease("no address is given out on connection " + s.conn.Name)
 		}
 		s.lease, s.authLifetime, s.barred = got.Lease, s.authLifetimeOf(got.Lifetime), got.Barred
-		s.noTicket = got.NoTicket
+		s.noTicket, s.binding = got.NoTicket, got.Binding
 		s.sign(a, func() { s.answerAuth(a) })
 	})
 }

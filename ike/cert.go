@@ -104,7 +104,7 @@ func certReqs(conns []*Connection) []message.Payload {
 	var ps []message.Payload
 	cas := &message.CertReq{Encoding: message.CertX509Signature}
 	var hashes [][20]byte
-	var wantsOCSP, wantsKeys bool
+	var wantsOCSP, wantsKeys, wantsAny bool
 	for _, c := range conns {
 		for r := &c.Remote; r != nil; r = r.Next {
 			if r.Method != AuthCert {
@@ -112,6 +112,7 @@ func certReqs(conns []*Connection) []message.Payload {
 			}
 			wantsOCSP = wantsOCSP || r.Revocation != pki.RevocationOff
 			wantsKeys = wantsKeys || len(r.Verifier.Keys) > 0
+			wantsAny = wantsAny || r.Verifier.SystemRoots
 			for _, root := range r.Verifier.Roots {
 				if h := pki.KeyHash(root); len(hashes) < maxCAHashes && !slices.Contains(hashes, h) {
 					hashes = append(hashes, h)
@@ -120,7 +121,13 @@ func certReqs(conns []*Connection) []message.Payload {
 			}
 		}
 	}
-	if len(hashes) > 0 {
+	if len(hashes) == 0 && wantsAny {
+		// Who is not asked need not send a certificate (RFC 4945 §3.2.6), and strongSwan does not.
+		// The system's CAs are too many to name, and it takes an empty list, which stands for any
+		// CA (§3.2.7.2), for damaged. A CA that nobody has is no reason to send none.
+		cas.Data = make([]byte, 20)
+	}
+	if len(cas.Data) > 0 {
 		ps = append(ps, cas)
 	}
 	if wantsOCSP {

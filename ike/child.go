@@ -17,6 +17,7 @@ type child struct {
 	cfg      *ChildConfig
 	deleting bool // our DELETE is on its way
 	quiet    bool // its coming was not reported, nor is its end
+	in, out  ChildKeys
 
 	// Who opened it by CREATE_CHILD_SA, and the lower nonce of that; handed on by
 	// rekeying. nil for one of IKE_AUTH.
@@ -342,21 +343,19 @@ func (s *ikeSA) keyedChild(a *childAnswer, ours bool, shared, ni, nr []byte, mor
 			SPIIn: a.spiIn, SPIOut: a.spiOut, Suite: a.suite,
 			Local: a.local, Remote: a.remote, Path: s.espPath, Group: a.group, Slot: a.slot,
 		},
-		In: in, Out: out, Window: a.cfg.Window, TFC: tfc,
+		In: in, Out: out, Window: a.cfg.Window, TFC: tfc, CopyDSCP: a.cfg.CopyDSCP, KeepMSS: a.cfg.KeepMSS,
 	}, nil
 }
 
 // install puts a child into the data plane.
 func (s *ikeSA) install(c *Child, a *childAnswer) *child {
-	kept := &child{ChildInfo: c.ChildInfo, sa: s, cfg: a.cfg}
+	kept := &child{ChildInfo: c.ChildInfo, sa: s, cfg: a.cfg, in: c.In, out: c.Out}
 	kept.Path, c.Path = s.espPath, s.espPath
 	s.children = append(s.children, kept)
 	s.e.children[c.ID] = kept
 	c.Soft, c.Hard = s.volumes(kept)
 	s.age(kept)
-	if log := s.e.cfg.KeyLog; log != nil {
-		log(KeyLogEntry{SPIi: s.spii, SPIr: s.spir, Suite: c.Suite, Child: c})
-	}
+	kept.logKeys()
 	s.e.do(Install{Child: c})
 	return kept
 }
@@ -413,7 +412,7 @@ func (s *ikeSA) removeRetired(all bool) {
 
 // forgetChild takes a child out of the tables and reports its end.
 func (s *ikeSA) forgetChild(c *child, reason string) {
-	replaced := c.successor != nil
+	replaced := c.successor != nil || s.surplus
 	s.children = slices.DeleteFunc(s.children, func(x *child) bool { return x == c })
 	c.sa = nil
 	delete(s.e.children, c.ID)

@@ -16,9 +16,12 @@ func (e *Engine) terminate(t Terminate) {
 	if t.SA != 0 {
 		if s, ok := e.sas[message.SPI(t.SA)]; ok {
 			e.enter("terminate", s)
-			if t.Replaced {
+			switch {
+			case t.Replaced:
 				s.replaced(reason)
-			} else {
+			case t.Surplus:
+				s.endSurplus(reason)
+			default:
 				s.terminate(reason)
 			}
 		}
@@ -96,8 +99,16 @@ func (t *deleteTask) start(s *ikeSA) {
 	}
 }
 
-func (t *deleteTask) response(s *ikeSA, _ []message.Payload) { s.close(t.reason, t.err) }
-func (t *deleteTask) expired(s *ikeSA)                       { s.close(t.reason, t.err) }
+func (t *deleteTask) response(s *ikeSA, _ []message.Payload) { t.over(s) }
+func (t *deleteTask) expired(s *ikeSA)                       { t.over(s) }
+
+func (t *deleteTask) over(s *ikeSA) {
+	if s.surplus {
+		s.linger(t.reason, t.err) // until what is late has come
+		return
+	}
+	s.close(t.reason, t.err)
+}
 
 // abandon ends an SA that cannot go on, at once for us, and tells the peer by a
 // last request that is repeated a few times (RFC 7296 §2.21.2). No request of ours

@@ -3,6 +3,7 @@ package ike
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"martlet/ike/message"
 )
@@ -13,6 +14,7 @@ const (
 	maxLeaseDNS       = 16
 	maxLeaseSubnets   = 256
 	maxLeaseDomains   = 64
+	maxLeaseAnchors   = 64
 )
 
 // addressesBefore are the virtual addresses of the SA whose place this one is to take.
@@ -55,6 +57,9 @@ func configRequest(c *Connection, before []netip.Prefix) *message.Config {
 		return nil
 	}
 	add(message.InternalDNSDomain)
+	if len(c.Anchored) > 0 {
+		add(message.InternalDNSSECTA) // RFC 8598 §3.1: behind a domain, and empty
+	}
 	return p
 }
 
@@ -127,6 +132,9 @@ func configReply(l Lease, request *message.Config) *message.Config {
 	if !asked(message.InternalDNSDomain) || len(l.DNS) == 0 {
 		l.Domains = nil
 	}
+	if !asked(message.InternalDNSSECTA) {
+		l.Anchors = nil
+	}
 	p := &message.Config{Kind: message.ConfigReply}
 	add := func(a message.Attribute) { p.Attributes = append(p.Attributes, a) }
 	for _, x := range l.Addresses {
@@ -148,8 +156,24 @@ func configReply(l Lease, request *message.Config) *message.Config {
 	}
 	for _, x := range l.Domains {
 		add(message.NewDomainAttribute(x))
+		for _, anchor := range l.Anchors {
+			// RFC 8598 §4.2: they stand right behind their domain.
+			if strings.EqualFold(anchor.Domain, x) {
+				add(message.NewTrustAnchorAttribute(anchor.DS))
+			}
+		}
 	}
 	return p
+}
+
+// anchored tells whether trust anchors of a domain are taken from the gateway: it is one for which
+// the file says so, or below one (RFC 8598 §6).
+func (c *Connection) anchored(domain string) bool {
+	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
+	return slices.ContainsFunc(c.Anchored, func(x string) bool {
+		x = strings.ToLower(strings.TrimSuffix(x, "."))
+		return domain == x || strings.HasSuffix(domain, "."+x)
+	})
 }
 
 // readConfig takes a lease from a CFG_REPLY. Only what was asked for counts, and what
@@ -159,7 +183,10 @@ func readConfig(c *Connection, p *message.Config) Lease {
 	if p == nil {
 		return l
 	}
+	about := "" // the domain that the attribute before told
 	for _, a := range p.Attributes {
+		domain := about
+		about = ""
 		switch a.Type {
 		case message.InternalIP4Address, message.InternalIP6Address:
 			x, err := a.Prefix()
@@ -179,8 +206,19 @@ func readConfig(c *Connection, p *message.Config) Lease {
 				l.Subnets = append(l.Subnets, x)
 			}
 		case message.InternalDNSDomain:
-			if x, err := a.Domain(); err == nil && len(l.Domains) < maxLeaseDomains && !slices.Contains(l.Domains, x) {
+			x, err := a.Domain()
+			if err == nil && len(l.Domains) < maxLeaseDomains && !slices.Contains(l.Domains, x) {
 				l.Domains = append(l.Domains, x)
+			}
+			if err == nil && slices.Contains(l.Domains, x) {
+				about = x
+			}
+		case message.InternalDNSSECTA:
+			// RFC 8598 §4.2: one that does not stand behind its domain, or behind another one of that,
+			// is about nothing.
+			about = domain
+			if x, err := a.TrustAnchor(); err == nil && domain != "" && c.anchored(domain) && len(l.Anchors) < maxLeaseAnchors {
+				l.Anchors = append(l.Anchors, TrustAnchor{domain, x})
 			}
 		}
 	}

@@ -45,6 +45,17 @@ func (r Retransmit) factor() float64 { return cmp.Or(max(r.Factor, 0), 1.5) }
 
 func (r Retransmit) tries() int { return cmp.Or(max(r.Tries, 0), 10) }
 
+// longest is the time from the first transmission until the request is given up, if the jitter of
+// each wait is as bad as it can be.
+func (r Retransmit) longest() time.Duration {
+	total, wait := time.Duration(0), r.first()
+	for range r.tries() {
+		total += wait
+		wait = min(time.Duration(float64(wait)*r.factor()), r.maximum())
+	}
+	return total + total/10
+}
+
 // Share is the part of one of n engines: sources are spread evenly over them, and each has its
 // own all the time.
 func (h HalfOpen) Share(n int) HalfOpen {

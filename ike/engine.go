@@ -112,6 +112,12 @@ func (e *Engine) dispatch(ev Event) {
 		e.initiate(ev)
 	case Terminate:
 		e.terminate(ev)
+	case ProbeMTU:
+		e.probeMTU(ev)
+	case Check:
+		e.check(ev.SA)
+	case Prefer:
+		e.prefer(ev.SA)
 	case CloseChild:
 		e.closeChild(ev.Child)
 	case Reload:
@@ -229,7 +235,7 @@ func (e *Engine) newIKESPI() message.SPI {
 }
 
 // newESPSPI reserves an inbound SPI: random, unique, not one of the reserved 0 to 255
-// (RFC 4303 §2.1), with the shard in its low bits.
+// (RFC 4303 §2.1), with the shard in its low bits. By the high octet udpencap chooses the reader.
 func (e *Engine) newESPSPI() uint32 {
 	for {
 		spi := uint32(e.sharded(randomUint64()))
@@ -294,6 +300,7 @@ func (e *Engine) unlink(s *ikeSA) {
 		return
 	}
 	s.gone = true
+	s.removeRetired(true)
 	if n := s.successor; n != nil && n.forerunner == s {
 		n.forerunner = nil
 	}

@@ -49,13 +49,37 @@ type (
 	// Terminate deletes IKE SAs at the peer and here: one, or those of a
 	// connection, or (both zero) all. Reason goes to the report. Replaced says that
 	// the peer has no use for the SA any more (RFC 7296 §2.4): its children go at once,
-	// not when the peer has agreed, so that nothing is sent on them.
+	// not when the peer has agreed, so that nothing is sent on them. Surplus says that both
+	// ends have another SA with the same children: nothing more is sent on those of this one,
+	// the peer hears of its end a second later, when what was sent before has arrived, and
+	// what the peer sends until it hears of it is taken. Replaced and Surplus are of one SA.
 	Terminate struct {
 		SA         SAID
 		Connection string
 		Reason     string
 		Replaced   bool
+		Surplus    bool
 	}
+	// ProbeMTU finds out how large the outer packets may be that go to the peer of an SA on
+	// its path now, headers of IP included, by messages that are padded: for networks that
+	// drop what is too large and say nothing. High is tried first, and if that does not pass,
+	// usual sizes between Low and High, of which Low is not tried. One search is under way at
+	// a time, another ProbeMTU takes its place; it gives way to everything else that the SA has
+	// to ask, and costs it nothing but time: what did not pass goes again in small fragments.
+	//
+	// PathMTU reports the end. None comes where the path changes or the SA ends before; after
+	// a PathChanged it is for the caller to begin anew. An SA that has another one's place by
+	// rekeying goes on with the search.
+	ProbeMTU struct {
+		SA        SAID
+		Low, High int
+	}
+	// Check asks the peer of an SA that stands whether it has that SA too. Alive reports the
+	// answer; the SA ends where none comes.
+	Check struct{ SA SAID }
+	// Prefer lets the children of an SA take what the host sends, before those of other SAs
+	// with the same selectors.
+	Prefer struct{ SA SAID }
 	// CloseChild deletes one child SA at the peer and here.
 	CloseChild struct{ Child ChildID }
 	// Rekey replaces a child SA, or, where Child is 0, an IKE SA, by another one with
@@ -125,6 +149,9 @@ func (Datagram) event()      {}
 func (Tick) event()          {}
 func (Initiate) event()      {}
 func (Terminate) event()     {}
+func (ProbeMTU) event()      {}
+func (Check) event()         {}
+func (Prefer) event()        {}
 func (CloseChild) event()    {}
 func (Reauth) event()        {}
 func (Reload) event()        {}
@@ -148,10 +175,15 @@ type (
 	// Send sends an IKE message (without marker), or, where Keepalive is set, the
 	// single octet of a NAT keepalive. Data stays the engine's and is not
 	// changed later, so it may be kept.
+	//
+	// DontFragment wants the datagram to arrive whole or not at all, whatever is known of the
+	// path: IPv4's DF, and on IPv6 no fragment header. If the system refuses to send it so, it
+	// is lost like any other, and must not go another way.
 	Send struct {
-		Path      Path
-		Data      []byte
-		Keepalive bool
+		Path         Path
+		Data         []byte
+		Keepalive    bool
+		DontFragment bool
 	}
 	// Install puts a child SA into the data plane, in both directions. It cannot
 	// fail: what could was asked before.
@@ -224,8 +256,9 @@ type (
 		Wanted         []netip.Addr
 		InitialContact bool
 		// Ticket is that by which the peer resumes an SA that it lost (RFC 5723 §4.3). It must be let
-		// in once by each.
-		Ticket TicketID
+		// in once by each. Binding is what the Admission said with which that ticket was given out.
+		Ticket  TicketID
+		Binding [32]byte
 	}
 	// Admission lets the peer in with a lease, or refuses it: Refuse says why, and
 	// Notify is what the peer is told (INTERNAL_ADDRESS_FAILURE,
@@ -236,8 +269,11 @@ type (
 		Lease    Lease
 		Lifetime time.Duration
 		Barred   []string
-		// NoTicket keeps the peer from resuming this SA.
+		// NoTicket keeps the peer from resuming this SA. Binding goes into its ticket, unseen by the
+		// peer, and comes back with it: a digest of that by which the peer was let in, say, for whom
+		// the ticket is void when that is another by then.
 		NoTicket bool
+		Binding  [32]byte
 		Refuse   string
 		Notify   message.NotifyType
 	}

@@ -1,8 +1,11 @@
 package ike
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
+	"martlet/crypto/suite"
 	"martlet/ike/message"
 )
 
@@ -18,14 +21,47 @@ func errRekey(err *Error, t *createTask) *Error {
 	if err.Notify != message.NoProposalChosen && err.Notify != message.InvalidKEPayload {
 		return &out
 	}
-	ours := "we ask for no key exchange of its own (perfect forward secrecy, PFS)"
+	ours := "no key exchange of its own (perfect forward secrecy, PFS)"
 	out.Hint = hintPFS
-	if len(t.exchange.groups) > 0 {
-		ours = "we ask for a key exchange of its own (perfect forward secrecy, PFS)"
+	if groups := t.exchange.groups; len(groups) > 0 {
+		ours = "a key exchange of its own (perfect forward secrecy, PFS) by " + groupsText(groups)
 		out.Hint = "give both sides a group in common, or none, in the proposals of the child"
 	}
-	out.Why = fmt.Sprintf("the child itself came up without a key exchange, so that a mismatch shows only now: %s, and the peer answers %v", ours, err.Notify)
+	theirs := ""
+	if err.Notify == message.NoProposalChosen {
+		theirs = ", which does not say what it wants: none, or another group. Its log does"
+	}
+	out.Why = fmt.Sprintf("the child itself came up without a key exchange, so that a mismatch shows only when it is replaced%s: we ask for %s, and the peer answers %v%s",
+		firstReplaced(t.cfg, t.command), ours, err.Notify, theirs)
 	return &out
+}
+
+// errRekeyAsked is a responder's errRekey. Its table has what both sides want.
+func errRekeyAsked(err *Error, old *child) *Error {
+	out := *err
+	out.What = "the peer cannot replace the child " + old.Name + ": " + err.What
+	if err.Code == CodeNoChildProposal {
+		out.Why = "the child itself came up without a key exchange of its own (perfect forward secrecy, PFS), so that a mismatch of groups shows only when it is replaced: " + err.Why
+	}
+	return &out
+}
+
+// firstReplaced tells when that would have been, where it was tried early.
+func firstReplaced(cfg *ChildConfig, early bool) string {
+	every := cmp.Or(cfg.Rekey, usualChildRekey)
+	if !early || every < 0 {
+		return ""
+	}
+	return fmt.Sprintf(", for the first time after %v, had this not been tried", every)
+}
+
+// groupsText names groups.
+func groupsText(groups []uint16) string {
+	names := make([]string, len(groups))
+	for i, g := range groups {
+		names[i] = suite.KEName(g)
+	}
+	return strings.Join(names, " or ")
 }
 
 // errRekeyRefused is what a peer says in place of an IKE SA that replaces another.

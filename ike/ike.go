@@ -1,7 +1,29 @@
 // Package ike is the control plane: IKEv2 (RFC 7296) in both roles as a pure state
-// machine. It has no socket, clock, goroutine or lock; events go in, actions
-// come out, and the same events at the same times give the same actions. Client, gateway
+// machine. It has no socket, clock, goroutine or lock; events go in, actions come
+// out, and the same events at the same times give the same actions. Client, gateway
 // and site-to-site peer differ by configuration only.
+//
+// The owner of an Engine, one goroutine, turns it like this:
+//
+//	for {
+//		select {
+//		case ev := <-events: // a Datagram, an Initiate, an Answer …
+//			actions = engine.Handle(time.Now(), ev)
+//		case <-time.After(time.Until(engine.Next())):
+//			actions = engine.Handle(time.Now(), ike.Tick{})
+//		}
+//		for _, a := range actions { … }
+//	}
+//
+// Of the actions, Send is a datagram; Install, Switch, Retire, Move and Remove are for
+// package esp; Report tells what happened; Ask is a question whose Answer may take
+// long: a password, an address, a revocation list, a slow computation. The slice of
+// actions is valid until the next call.
+//
+// An SA is a queue of tasks, each of which makes one request and takes its response,
+// and a window that answers what is repeated by the same octets. Only when both AUTH
+// payloads were verified it is established. What fails is an *Error with a Code: what
+// happened, why we think so, and what to do.
 package ike
 
 import (
@@ -36,7 +58,8 @@ func (id ChildID) Shard() uint8 { return uint8(id >> 56) }
 type Config struct {
 	Connections []*Connection
 	// Shard, of ShardBits bits, is put into the low bits of every SPI that the
-	// engine chooses, and tells the runner to which engine a message belongs.
+	// engine chooses, and tells the runner to which engine a message belongs. All other
+	// bits are random.
 	Shard     uint8
 	ShardBits uint8
 
@@ -89,6 +112,9 @@ type Connection struct {
 	// RequestIPv4, RequestIPv6 make the initiator ask for a virtual address, DNS
 	// servers and subnets (RFC 7296 §3.15).
 	RequestIPv4, RequestIPv6 bool
+	// Anchored are the domains for which, and for those below them, the initiator takes DNSSEC
+	// trust anchors of the gateway; it asks for them where there are any (RFC 8598 §6).
+	Anchored []string
 	// Lease makes the responder ask the runner for addresses (Admit) when the
 	// peer requests them.
 	Lease bool
@@ -194,6 +220,7 @@ type ChildConfig struct {
 	RekeyBytes, RekeyPackets uint64
 	Window                   int
 	TFC                      int  // octets to which what we send is padded (RFC 4303 §2.7), 0 none, -1 the tunnel's MTU
+	CopyDSCP, KeepMSS        bool // for the data plane
 	OnRequest                bool // not opened with the IKE SA but by Acquire
 	// Parallel is how many SAs with the same selectors we open (RFC 9611 §3), and a peer may; zero
 	// means one of ours, and 16 of peers that want them.
@@ -213,6 +240,9 @@ type ChildInfo struct {
 	// is the place in it, which rekeying keeps.
 	Group ChildID
 	Slot  int
+	// In a Status, when it is replaced and when it ends if nobody did, as things stand; zero is
+	// never, and as yet unknown elsewhere.
+	Rekey, Ends time.Time
 }
 
 // Child is all that the data plane needs of a child SA pair. The keys belong to
@@ -222,6 +252,8 @@ type Child struct {
 	In, Out ChildKeys
 	Window  int
 	TFC     int // as in ChildConfig; 0 where the peer does not take padding
+
+	CopyDSCP, KeepMSS bool // as in ChildConfig
 	// Soft and Hard are the traffic in either direction at which ChildAged is due.
 	Soft, Hard Volume
 }
@@ -236,14 +268,15 @@ type Lease struct {
 	DNS       []netip.Addr
 	Subnets   []netip.Prefix
 	Domains   []string
+	Anchors   []TrustAnchor
 }
 
-// KeyLogEntry is what Wireshark needs to decrypt an IKE SA or a child SA; Child is
-// nil for an IKE SA.
-type KeyLogEntry struct {
-	SPIi, SPIr message.SPI
-	Suite      suite.Suite
-	SKei, SKer suite.Secret
-	SKai, SKar suite.Secret
-	Child      *Child
+// TrustAnchor is a DNSSEC trust anchor of one of a Lease's Domains (RFC 8598 §4.2), for a resolver
+// that verifies what the gateway's resolvers say.
+type TrustAnchor struct {
+	Domain string
+	DS     message.DS
 }
+
+// String is the DS record of the domain as zone files have it.
+func (a TrustAnchor) String() string { return a.Domain + ". IN DS " + a.DS.String() }

@@ -121,12 +121,7 @@ func (s *ikeSA) setKeys(seed suite.Secret) error {
 		s.seal, s.open = fromI, fromR
 	}
 	s.iv = 0
-	if log := s.e.cfg.KeyLog; log != nil {
-		log(KeyLogEntry{
-			SPIi: s.spii, SPIr: s.spir, Suite: s.suite,
-			SKei: k.Ei, SKer: k.Er, SKai: k.Ai, SKar: k.Ar,
-		})
-	}
+	s.logKeys()
 	return nil
 }
 

@@ -44,7 +44,7 @@ func (e *Engine) newInitiator(conn *Connection, path, encap Path) *ikeSA {
 
 // connect sends the first message.
 func (s *ikeSA) connect() {
-	if !s.afresh {
+	if !s.afresh && !s.trial {
 		if t := s.ticketFor(); t != nil {
 			s.enqueue(&resumeTask{ticket: t})
 			return
@@ -115,6 +115,9 @@ func (t *initTask) send(s *ikeSA) {
 	}
 	t.asked = s.e.now
 	s.begin(message.IKESAInit, [][]byte{s.realI})
+	if s.trial {
+		s.pending.limit = min(s.pending.limit, returnTries)
+	}
 }
 
 func (t *initTask) expired(s *ikeSA) {

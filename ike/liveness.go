@@ -25,6 +25,16 @@ func (s *ikeSA) armLiveness(heard time.Time) {
 	s.set(dueLiveness, next)
 }
 
+// patience is how long a peer may be silent: until it is asked, and then until it is clear that it
+// does not answer. 0 is for ever.
+func (s *ikeSA) patience() time.Duration {
+	every := s.conn.liveness()
+	if every <= 0 {
+		return 0
+	}
+	return every + s.e.cfg.Retransmit.longest()
+}
+
 // armKeepalive starts NAT keepalives where we are behind a NAT
 // (RFC 3948 §4, RFC 7296 §2.23).
 func (s *ikeSA) armKeepalive() {
@@ -106,7 +116,8 @@ func (s *ikeSA) checkNow(tries int) {
 // livenessTask is an INFORMATIONAL exchange that changes nothing (RFC 7296 §1.4). With MOBIKE
 // a mover learns from it whether a NAT has given it another address (RFC 4555 §3.8).
 type livenessTask struct {
-	tries int // transmissions; 0 is as many as of other requests
+	tries int  // transmissions; 0 is as many as of other requests
+	told  bool // the answer is reported
 }
 
 func (*livenessTask) priority() priority { return prioLiveness }
@@ -125,7 +136,10 @@ func (t *livenessTask) start(s *ikeSA) {
 	}
 }
 
-func (*livenessTask) response(s *ikeSA, ps []message.Payload) {
+func (t *livenessTask) response(s *ikeSA, ps []message.Payload) {
+	if t.told {
+		s.e.report(Alive{SA: s.id()})
+	}
 	if hash := destinationHash(ps); hash != nil && s.opener && s.mobike() && s.answer.path == s.path && s.seen(hash) {
 		s.wantUpdate()
 	}

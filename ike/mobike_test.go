@@ -166,6 +166,18 @@ func TestAddressChangeTakesTwoRoundTrips(t *testing.T) {
 	meet(t, a, b, awayAddr, gatewayAddr)
 }
 
+// TestMoveIsInTheKeyLog: Wireshark looks keys up by the addresses of a packet.
+func TestMoveIsInTheKeyLog(t *testing.T) {
+	w, a, _ := roamers(t)
+	var entries []KeyLogEntry
+	a.e.cfg.KeyLog = func(k KeyLogEntry) { entries = append(entries, k) }
+	a.move(awayAddr)
+	w.run(20 * time.Second)
+	if len(entries) != 1 || entries[0].Child == nil || entries[0].Child.Path.Local.Addr().String() != awayAddr || len(entries[0].Child.Out.Encr) == 0 {
+		t.Errorf("%d entries, want one of the child at %s", len(entries), awayAddr)
+	}
+}
+
 // TestRow64SpoofedUpdate: somebody on the path changes the source of an authentic
 // UPDATE_SA_ADDRESSES, and does not answer there. No packet ever goes there, and the
 // SA lives on where it was.

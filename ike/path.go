@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"martlet/ike/message"
 )
 
 // mobility is where an SA's messages and packets go, and what may become of that. The SA
@@ -28,6 +30,8 @@ type mobility struct {
 	opened  time.Time    // a mover's: when the last stream was
 	returns int          // a mover's, on a stream: tries of UDP that got no answer
 	seenAs  []byte       // the hash of the address at which the peer last saw us
+
+	mtu *mtuSearch // nil: none under way
 
 	refuted Path // where the peer said it was and did not answer; zero: nowhere
 
@@ -100,6 +104,7 @@ func (s *ikeSA) moveTraffic() {
 	s.espPath = s.path
 	for _, c := range s.children {
 		c.Path = s.path
+		c.logKeys() // Wireshark finds them by the addresses
 		s.e.do(Move{Child: c.ID, Path: s.path})
 	}
 	if before.Stream != s.path.Stream {
@@ -121,7 +126,7 @@ func (s *ikeSA) setConditions(c condition) {
 func (s *ikeSA) seen(hash []byte) (changed bool) {
 	before := s.seenAs
 	if before == nil {
-		before = natHash(s.spii, s.spir, s.path.Local)
+		before = message.NATDetection(s.spii, s.spir, s.path.Local)
 	}
 	s.seenAs = hash
 	return !bytes.Equal(before, hash)
@@ -172,6 +177,10 @@ func (s *ikeSA) remind(way Path) {
 // has changed.
 func (s *ikeSA) hasten() {
 	if s.pending == nil {
+		return
+	}
+	if t, ok := s.active.(*probeTask); ok && t.whole(s) {
+		t.cut(s)
 		return
 	}
 	s.pending.tries, s.pending.wait = 0, s.e.cfg.Retransmit.first()

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -19,6 +20,8 @@ const (
 	reauthFirst  = 5 * time.Second  // between tries, and at least from one proof to the next
 	reauthMost   = 10 * time.Minute
 	reauthAtOnce = 2 * time.Second // from a command until it is done
+
+	leastLifetime = time.Second // of a proof, that a peer can give
 )
 
 // limitAuth sets when an SA that was just established needs another proof.
@@ -37,11 +40,18 @@ func (s *ikeSA) limitAuth() {
 }
 
 // proveBy makes us authenticate again before a time that the peer set is over; 0 is never. A
-// peer that always wants it at once is served at our pace.
+// peer that always wants it at once is served at our pace: each proof costs both ends a
+// signature, and a login perhaps a person's patience or an account that is locked.
 func (s *ikeSA) proveBy(within time.Duration) {
 	at := s.at(within - within/10 - upTo(within/10))
 	if soonest := s.since.Add(reauthFirst); !at.IsZero() && at.Before(soonest) {
 		at = soonest
+		if !s.hurried {
+			s.hurried = true
+			s.e.report(Warned{SA: s.id(), Connection: s.conn.Name, Path: s.path, Text: fmt.Sprintf(
+				"the peer wants us to authenticate again within %v (AUTH_LIFETIME); we do so %v after the last time and not sooner, "+
+					"so that it cannot keep us busy with nothing else; a longer time belongs into its configuration", within, reauthFirst)})
+		}
 	}
 	s.set(dueReauth, at)
 }
@@ -76,7 +86,8 @@ func readLifetime(ps []message.Payload) (time.Duration, bool) {
 	if n == nil || len(n.Data) != 4 {
 		return 0, false
 	}
-	return time.Duration(binary.BigEndian.Uint32(n.Data)) * time.Second, true
+	// It is the time that is left, so that 0 is none and not "for ever".
+	return max(time.Duration(binary.BigEndian.Uint32(n.Data))*time.Second, leastLifetime), true
 }
 
 // limitedLater takes an AUTH_LIFETIME of an SA that stands.
@@ -108,7 +119,7 @@ func (s *ikeSA) reauthenticate() {
 	}
 	s.moving = true
 	next := s.e.newInitiator(conn, s.path, s.path)
-	next.replaces, next.afresh = s, true
+	next.replaces, next.afresh, next.hurried = s, true, s.hurried
 	s.e.enter("reauthenticate", next)
 	next.connect()
 }
@@ -160,13 +171,14 @@ func (s *ikeSA) newest() *ikeSA {
 // then ends that one: nothing is sent on it any more before the peer hears of its end.
 func (s *ikeSA) takeOver() {
 	old := s.replaces.newest()
-	if old == nil || old.gone || old.state == stateClosed {
-		s.replaces = nil
-		return
-	}
 	opens := func(t task) bool { _, ok := t.(*createTask); return ok }
 	if s.queued(opens) || slices.ContainsFunc(s.delayed, func(d delayed) bool { return opens(d.task) }) {
 		return // the peer may be busy: then it is asked again
+	}
+	if old == nil || old.gone || old.state == stateClosed {
+		s.replaces = nil
+		s.reopenLeft()
+		return
 	}
 	for _, c := range old.children {
 		cfg := s.configOf(c.Name)
@@ -196,6 +208,9 @@ func (s *ikeSA) takeOver() {
 		s.e.do(Switch{Child: c.ID})
 	}
 	reason := "authenticated again"
+	if s.trial {
+		reason = "UDP passes again"
+	}
 	if s.redirectedFrom != (message.GatewayID{}) {
 		reason = "redirected to " + s.path.Remote.Addr().String()
 	}
@@ -205,6 +220,37 @@ func (s *ikeSA) takeOver() {
 	s.e.enter("taken over", s)
 	if s.replaces != nil {
 		s.takeOver()
+	}
+}
+
+// leaveTo tells the SA that is about to take the place of s, which ends now, what it has to
+// open by itself, and reports whether there is one.
+func (s *ikeSA) leaveTo() (coming bool) {
+	if !s.moving {
+		return false
+	}
+	s.e.all(func(n *ikeSA) {
+		if n == s || n.replaces.newest() != s || n.state != stateConnecting && n.state != stateEstablished {
+			return
+		}
+		coming = true
+		for _, c := range s.children {
+			if c.successor == nil && !slices.Contains(n.left, c.Name) {
+				n.left = append(n.left, c.Name)
+			}
+		}
+	})
+	return coming
+}
+
+// reopenLeft opens what an SA had that ended before s could take it over.
+func (s *ikeSA) reopenLeft() {
+	names := s.left
+	s.left = nil
+	for _, name := range names {
+		if cfg := s.configOf(name); cfg != nil && !s.has(cfg) {
+			s.enqueue(&createTask{cfg: cfg})
+		}
 	}
 }
 
@@ -239,6 +285,11 @@ func (s *ikeSA) notTakenOver() {
 		return
 	}
 	old.moving = false
+	if s.trial && old.state == stateEstablished {
+		old.returns++
+		old.armReturn()
+		return
+	}
 	if s.afresh && old.state == stateEstablished {
 		old.unproven++
 		old.set(dueReauth, s.e.now.Add(backoff(old.unproven, reauthFirst, reauthMost)))

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -264,4 +265,97 @@ func TestReauthAtOurPace(t *testing.T) {
 		t.Errorf("%d times in a minute", inits)
 	}
 	agree(t, a, b, 1)
+}
+
+// An old SA may end, by the peer's word, at any moment while its successor is on the way: that
+// one is told to be coming, there is one SA in the end, and it has all the children.
+func TestReauthWhoseOldSAEndsOnTheWay(t *testing.T) {
+	moments := 0
+	for moment := range 30 {
+		w, a, b := reauthPair(t)
+		old := b.established()[0].SA
+		first := len(a.e.Statuses())
+		a.handle(Reauth{})
+		w.run(time.Duration(moment) * 3 * time.Millisecond)
+		if len(b.established()) == 0 || len(a.e.Statuses()) == first {
+			continue // it is over
+		}
+		moments++
+		b.handle(Terminate{SA: old, Reason: "the gateway has enough of it"})
+		w.run(time.Minute)
+		agree(t, a, b, 2)
+		for _, d := range found[Down](a) {
+			if !d.Replaced {
+				t.Errorf("after %d ms: the end of the old SA is told as that of the connection: %+v", 3*moment, d)
+			}
+		}
+	}
+	if moments < 10 {
+		t.Errorf("only in %d moments was something on the way", moments)
+	}
+}
+
+// Where the successor comes to nothing after the old SA ended, its end is that of the connection,
+// and told once.
+func TestReauthThatFailsAfterTheOldSAEnded(t *testing.T) {
+	w, a, b := reauthPair(t)
+	b.admit = func(Admit) Admission { return Admission{Refuse: "no more"} }
+	old := b.established()[0].SA
+	a.handle(Reauth{})
+	w.run(15 * time.Millisecond)
+	b.handle(Terminate{SA: old, Reason: "the gateway has enough of it"})
+	w.run(time.Minute)
+	empty(t, a, b)
+	downs := found[Down](a)
+	if len(downs) != 2 || !downs[0].Replaced || downs[1].Replaced || downs[1].Err == nil || downs[1].Err.Code != CodeAuthRefused {
+		t.Errorf("%+v", downs)
+	}
+}
+
+// RFC 4478 §3: however little time a peer leaves, none at all included, we authenticate again
+// every five seconds and no more often, and say once why.
+func TestAuthLifetimeHasAFloor(t *testing.T) {
+	for _, seconds := range []byte{0, 1, 2, 4} {
+		client, gateway := pskPair(t)
+		gateway.Reauth = time.Hour
+		w, a, b := up(t, client, gateway)
+		inits := 0
+		a.watch = func(x Action) {
+			if s, ok := x.(Send); ok {
+				if h, err := message.ParseHeader(s.Data); err == nil && h.Exchange == message.IKESAInit {
+					inits++
+				}
+			}
+		}
+		hurry := func() {
+			b.e.all(func(s *ikeSA) {
+				if s.state == stateEstablished && s.authLifetime == time.Hour {
+					b.e.now, b.e.acts = w.now, nil
+					s.authLifetime = time.Hour + 1
+					s.enqueue(&lifetimeTask{[]message.Payload{notifyData(message.AuthLifetime, []byte{0, 0, 0, seconds})}})
+					for _, x := range b.e.acts {
+						b.do(x)
+					}
+				}
+			})
+		}
+		for range 600 {
+			hurry()
+			w.run(100 * time.Millisecond)
+		}
+		if inits < 9 || inits > 13 {
+			t.Errorf("AUTH_LIFETIME of %d s: %d proofs in a minute", seconds, inits)
+		}
+		warned := 0
+		for _, x := range found[Warned](a) {
+			if strings.Contains(x.Text, "AUTH_LIFETIME") && strings.Contains(x.Text, "5s") {
+				warned++
+			}
+		}
+		if warned != 1 {
+			t.Errorf("AUTH_LIFETIME of %d s: said %d times", seconds, warned)
+		}
+		w.run(5 * time.Second)
+		agree(t, a, b, 1)
+	}
 }

@@ -214,13 +214,14 @@ func (s *ikeSA) handOver(n *ikeSA) {
 	n.seenAs = nil // a hash with the SPIs in it
 	n.children, s.children = s.children, nil
 	n.retired, s.retired = s.retired, nil
+	n.superseded, n.surplus, s.surplus = s.superseded, s.surplus, false
 	n.delayed, s.delayed = s.delayed, nil
 	for _, c := range n.children {
 		c.sa, c.SA = n, n.id()
 	}
 	queue := s.queue
 	switch s.active.(type) {
-	case nil, *rekeyTask, *livenessTask, *deleteTask:
+	case nil, *rekeyTask, *livenessTask, *deleteTask, *probeTask:
 	default:
 		queue = append([]task{s.active}, queue...) // it is asked anew
 	}
@@ -259,4 +260,5 @@ func (s *ikeSA) handOver(n *ikeSA) {
 		n.leave(*to)
 	}
 	n.startNext()
+	n.goOnProbing()
 }

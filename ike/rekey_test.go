@@ -243,8 +243,19 @@ func TestRekeyMismatch(t *testing.T) {
 	w.run(time.Minute)
 	agree(t, a, b, 1)
 	failed := found[RekeyFailed](a)
-	if len(failed) != 1 || failed[0].Name != "net" || !strings.Contains(failed[0].Err.Why, "PFS") || failed[0].Err.Hint == "" {
+	if len(failed) != 1 || failed[0].Name != "net" || failed[0].Err.Hint == "" {
 		t.Fatalf("reports %+v", failed)
+	}
+	for _, want := range []string{"PFS", "by ecp521", "NO_PROPOSAL_CHOSEN", "after 1h0m0s"} {
+		if !strings.Contains(failed[0].Err.Why, want) {
+			t.Errorf("no %q in: %s", want, failed[0].Err.Why)
+		}
+	}
+	// The gateway knows both sides.
+	refused := found[RekeyFailed](b)
+	if len(refused) != 1 || !strings.Contains(refused[0].Err.What, "child net") || !strings.Contains(refused[0].Err.Why, "PFS") ||
+		!strings.Contains(refused[0].Err.Detail, "ecp521") || !strings.Contains(refused[0].Err.Detail, "x25519") {
+		t.Errorf("the gateway reports %+v", refused)
 	}
 	w.run(67 * time.Minute)
 	agree(t, a, b, 0)

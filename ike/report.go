@@ -88,7 +88,8 @@ type (
 	}
 	// Down tells that an IKE SA is gone, whatever its state was. Err is nil if it
 	// was closed in order, by either side.
-	// Replaced says that another SA of the connection has, or still has, its place and children.
+	// Replaced says that another SA of the connection has, or still has, its place and
+	// children, or is on its way there: then another Down follows if that comes to nothing.
 	Down struct {
 		SA          SAID
 		Connection  string
@@ -101,6 +102,20 @@ type (
 		Reason      string
 		Err         *Error
 	}
+	// PathMTU answers a ProbeMTU. Size is the largest outer packet that passed on Path, headers of IP
+	// included, on the way to the peer; of the way back it says nothing. Without Passed it is the
+	// Low of the question, as nothing above passed; or 0, as there is no way to know (on a
+	// stream, and with a peer that cannot put fragments together). A cipher that works in
+	// blocks cannot make every size; then Size is up to 15 octets less than what was asked for.
+	PathMTU struct {
+		SA         SAID
+		Connection string
+		Path       Path
+		Size       int
+		Passed     bool
+	}
+	// Alive answers a Check: the peer has the SA.
+	Alive struct{ SA SAID }
 	// Warned tells something that a person should know though it stops nothing.
 	Warned struct {
 		SA         SAID
@@ -135,6 +150,8 @@ func (ChildDown) happening()   {}
 func (ChildFailed) happening() {}
 func (ChildStands) happening() {}
 func (Down) happening()        {}
+func (PathMTU) happening()     {}
+func (Alive) happening()       {}
 func (Warned) happening()      {}
 func (Redirected) happening()  {}
 func (Refused) happening()     {}
@@ -146,6 +163,7 @@ type Status struct {
 	Initiator     bool   // we opened the connection; rekeying does not change that
 	State         string // "connecting", "established", "deleting"
 	SPIi, SPIr    message.SPI
+	Line          message.SPI // SPIi of when it was established; rekeying does not change that
 	Path          Path
 	Local, Remote pki.Identity
 	Suite         suite.Suite
@@ -156,4 +174,8 @@ type Status struct {
 	Conditions    []string // what is true now: "nat-here", "nat-there", "encap-forced"
 	Children      []ChildInfo
 	Incomplete    []string // configured children of which an SA is missing that was there
+
+	Heard       time.Time     // when something authentic last came by IKE; ESP is the data plane's to tell
+	Patience    time.Duration // how long nothing may be heard, by IKE or ESP, until the peer is given up; 0 is for ever
+	Rekey, Ends time.Time     // when it is replaced, and when it ends if nobody did; zero is never
 }

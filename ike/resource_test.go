@@ -80,12 +80,12 @@ func TestResourcesAreSwitchedTo(t *testing.T) {
 	}
 	a.initiate("home", b)
 	w.run(time.Second)
-	if len(switched) != 2 {
-		t.Errorf("%d of the two that came behind the first are in service", len(switched))
+	if len(switched) != 3 {
+		t.Errorf("%d of three are in service", len(switched))
 	}
-	for _, id := range switched {
-		if a.installed[id].Slot == 0 {
-			t.Error("the first one was switched to")
+	for slot, id := range switched {
+		if a.installed[id].Slot != slot {
+			t.Errorf("that of slot %d was switched to as number %d", a.installed[id].Slot, slot)
 		}
 	}
 }

@@ -38,6 +38,7 @@ type resumption struct {
 	claims        pki.Identity // what the peer has to name itself
 	eapIdentity   string
 	id            TicketID // on the gateway
+	binding       [32]byte // the same
 	path          Path     // of IKE_SESSION_RESUME, where the initiator begins anew if need be
 }
 
@@ -96,6 +97,7 @@ func (s *ikeSA) ticketAnswer() []message.Payload {
 	t := &ticket{
 		id: newTicketID(), until: s.e.now.Add(life), connection: s.conn.Name,
 		suite: s.suite, d: s.keys.D, local: s.local, remote: s.remote, claimed: identityOf(s.auth.idi), eapIdentity: s.auth.eapIdentity,
+		binding: s.binding,
 	}
 	sealed := s.e.sealTicket(t)
 	if sealed == nil {
@@ -324,7 +326,7 @@ func (e *Engine) resume(o *initOffer, hash initHash, conn *Connection, t *ticket
 		spii: o.header.SPIi, spir: e.newIKESPI(), conn: conn, candidates: []*Connection{conn},
 		created: e.now, stageAt: e.now, conds: o.conds,
 		ni: o.visitor.ni, nr: newNonce(), realI: slices.Clone(o.raw), asked: hash,
-		resumed: &resumption{local: t.local, remote: t.remote, claims: t.claimed, eapIdentity: t.eapIdentity, id: t.id},
+		resumed: &resumption{local: t.local, remote: t.remote, claims: t.claimed, eapIdentity: t.eapIdentity, id: t.id, binding: t.binding},
 	}
 	s.startAt(o.path)
 	e.link(s)

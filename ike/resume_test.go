@@ -244,6 +244,30 @@ func TestNothingToResume(t *testing.T) {
 	}
 }
 
+// What the runner binds a ticket to comes back with it, and with each that follows.
+func TestTicketBinding(t *testing.T) {
+	client, gateway := pskPair(t)
+	client.Tickets, gateway.Tickets = time.Hour, time.Hour
+	w, a, b := pair(t, client, gateway)
+	b.e.ticketKeys = TicketKey{Epoch: EpochOf(w.now) - 3, Key: bytes.Repeat([]byte{7}, 32)}
+	b.e.cfg.TicketKey = b.e.ticketKeys
+	var asked []Admit
+	b.admit = func(q Admit) Admission {
+		asked = append(asked, q)
+		return Admission{Binding: [32]byte{byte(len(asked))}}
+	}
+	a.initiate("home", b)
+	w.run(time.Second)
+	for i := range 3 {
+		loseSA(t, w, a, b)
+		a.initiate("home", b)
+		w.run(time.Second)
+		if len(asked) != i+2 || asked[i].Binding != ([32]byte{byte(i)}) || asked[i+1].Ticket == (TicketID{}) || asked[i+1].Binding != ([32]byte{byte(i + 1)}) {
+			t.Fatalf("%+v", asked)
+		}
+	}
+}
+
 // TestTicketFormat: what is sealed comes back, and nothing else opens.
 func TestTicketFormat(t *testing.T) {
 	e := New(&Config{TicketKey: TicketKey{Epoch: EpochOf(epoch) - 1, Key: bytes.Repeat([]byte{7}, 32)}})
@@ -254,12 +278,15 @@ func TestTicketFormat(t *testing.T) {
 	}
 	made := &ticket{
 		id: TicketID{1, 2}, until: epoch.Add(time.Hour).Truncate(time.Second), connection: "rw", suite: with, d: bytes.Repeat([]byte{9}, 32),
-		local: identity(t, "gw.example.org"), remote: identity(t, "carol@example.org"), claimed: identity(t, "192.0.2.1"), eapIdentity: "carol",
+		local: identity(t, "gw.example.org"), remote: identity(t, "carol@example.org"), claimed: identity(t, "192.0.2.1"), eapIdentity: "carol", binding: [32]byte{5, 6},
 	}
 	sealed := e.sealTicket(made)
 	got, ok := e.openTicket(sealed)
 	if !ok || fmt.Sprintf("%+v", *got) != fmt.Sprintf("%+v", *made) && got.until.Equal(made.until) && got.suite != made.suite {
 		t.Errorf("%+v, want %+v", got, made)
+	}
+	if got.binding != made.binding {
+		t.Errorf("bound to %x, want %x", got.binding, made.binding)
 	}
 	if bytes.Contains(sealed, made.d[:8]) || bytes.Contains(sealed, []byte("carol")) {
 		t.Error("something of it can be read")

@@ -232,6 +232,8 @@ func TestRow59SpoofedAuth(t *testing.T) {
 	agree(t, a, b, 1)
 }
 
+// TestRow60SPIs: none is reserved or there twice, each leads to its engine, and those of one engine
+// have all values of the bits by which udpencap spreads them over its readers.
 func TestRow60SPIs(t *testing.T) {
 	for bits := range uint8(7) {
 		e := New(&Config{Shard: 1<<bits - 1, ShardBits: bits})
@@ -242,6 +244,13 @@ func TestRow60SPIs(t *testing.T) {
 				t.Fatalf("SPI %08x with %d shard bits", spi, bits)
 			}
 			seen[spi] = true
+		}
+		high := map[uint32]bool{}
+		for spi := range seen {
+			high[spi>>24&7] = true
+		}
+		if len(high) != 8 {
+			t.Errorf("with %d shard bits the SPIs come to %d of 8 readers", bits, len(high))
 		}
 	}
 }

@@ -76,7 +76,10 @@ type lineage struct {
 	local, remote pki.Identity
 	barred        []string      // children that the peer may not open
 	authLifetime  time.Duration // after which the peer has to prove itself again; 0 never
+	uncut         bool          // the peer seems to throw fragments of INFORMATIONAL away
+	hurried       bool          // it was told that the peer wants that too soon
 	since         time.Time     // the first one was established
+	line          message.SPI   // its SPIi
 	stages        []StageDone
 	sets          map[string]*childSet // by name of the configured child
 
@@ -88,7 +91,9 @@ type lineage struct {
 type takeover struct {
 	replaces *ikeSA             // goes when this one has all its children
 	reopened []ChildID          // those of them that were tried
+	left     []string           // names of those that it had when it ended before its time
 	afresh   bool               // it is for another proof of who is there
+	trial    bool               // it is by UDP where the other one is on a stream; UDP may not pass
 	moving   bool               // another SA is to take the place of this one
 	leaving  *message.GatewayID // to which one, while the way there is being found
 }
@@ -141,8 +146,10 @@ type ikeSA struct {
 	resumed     *resumption // nil: this SA began with IKE_SA_INIT
 	wantsTicket bool        // the peer does
 	noTicket    bool        // the runner does not
+	binding     [32]byte    // what the runner binds a ticket to
 
 	superseded   bool // another SA has taken its place
+	surplus      bool // the same, from the beginning: what the peer still sends is taken
 	awaitsDelete bool // closed, and the peer is expected to say so too
 
 	// What was agreed in IKE_AUTH.
@@ -259,7 +266,7 @@ func (s *ikeSA) stageDone(stage Stage) {
 // sent its own or is about to.
 func (s *ikeSA) establish() {
 	s.state = stateEstablished
-	s.since = s.e.now
+	s.since, s.line = s.e.now, s.spii
 	s.realI, s.realR, s.candidates, s.caHashes, s.auth = nil, nil, nil, nil, nil
 	s.intAuth, s.received = IntAuth{}, nil
 	s.e.gate.release(&s.place)
@@ -293,14 +300,20 @@ func (s *ikeSA) linger(reason string, err *Error) {
 // end removes all that depends on the SA, and reports.
 func (s *ikeSA) end(reason string, err *Error) {
 	established := s.state == stateEstablished || s.state == stateDeleting
-	quiet := s.state == stateReplaced
+	old := s.replaces.newest()
+	stands := old != nil && !old.gone && old.state != stateClosed
+	quiet := s.state == stateReplaced || s.trial && stands && s.spir == 0
 	s.state = stateClosed
-	stands := s.replaces != nil && !s.replaces.newest().gone
+	coming := s.leaveTo()
 	s.notTakenOver()
 	for len(s.children) > 0 {
 		s.removeChild(s.children[0], reason)
 	}
-	s.removeRetired(true)
+	if s.surplus {
+		s.drain()
+	} else {
+		s.removeRetired(true)
+	}
 	s.releaseOffers()
 	s.forgetAsks()
 	s.stopEAP()
@@ -311,6 +324,9 @@ func (s *ikeSA) end(reason string, err *Error) {
 	for _, d := range []deadline{dueInitError, dueReassembly, dueLiveness, dueKeepalive, dueStream, dueRekey, dueHard, dueReauth, dueChildren} {
 		s.set(d, time.Time{})
 	}
+	if s.surplus {
+		s.armChildren()
+	}
 	s.requests.Reset()
 	s.responses.Reset()
 	if quiet {
@@ -318,7 +334,7 @@ func (s *ikeSA) end(reason string, err *Error) {
 	}
 	s.dropTicket(err)
 	down := Down{
-		SA: s.id(), Initiator: s.opener, Established: established, Replaced: s.superseded || stands, Ticket: s.ticketID,
+		SA: s.id(), Initiator: s.opener, Established: established, Replaced: s.superseded || stands || coming, Ticket: s.ticketID,
 		Peer: s.remote, Path: s.path, Reason: reason, Err: err,
 	}
 	if s.conn != nil {

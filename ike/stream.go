@@ -148,7 +148,7 @@ func (s *ikeSA) armReturn() {
 	case !s.opener || !s.path.Stream:
 	case s.broken:
 		s.after(dueStream, streamAgain)
-	case s.mobike() && s.conn.Streams == StreamsFallback:
+	case s.mayReturn():
 		s.after(dueStream, min(returnFirst<<min(s.returns, 10), returnMost))
 	}
 }
@@ -164,14 +164,47 @@ func (s *ikeSA) streamDue() {
 	}
 }
 
+// mayReturn tells whether an SA on a stream is to go by UDP when that passes. At a peer without
+// MOBIKE that takes another proof of who we are, for which no person is asked.
+func (s *ikeSA) mayReturn() bool {
+	if s.conn.Streams != StreamsFallback {
+		return false
+	}
+	for l := &s.conn.Local; l != nil && !s.mobike(); l = l.Next {
+		if l.Method == AuthEAP && len(l.EAP.Password) == 0 && len(l.Credentials) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // tryDatagrams asks the peer something by UDP, on the first of the ways that there are.
 func (s *ikeSA) tryDatagrams() {
 	switch {
-	case !s.mobike() || s.conn.Streams != StreamsFallback:
+	case !s.mayReturn():
+	case !s.mobike():
+		s.callByDatagrams(s.paths[0])
 	case s.queued(func(t task) bool { _, ok := t.(*returnTask); return ok }):
 	default:
 		s.enqueue(&returnTask{path: s.paths[0]})
 	}
+}
+
+// callByDatagrams opens an SA by UDP in the place of one on a stream, make before break. A peer
+// without MOBIKE would follow anything that it hears of the old one by UDP, and if its answer does
+// not pass, it is lost to us; of the new one it knows nothing before UDP has passed both ways.
+// Where it gives no answer to the first message nothing has happened.
+func (s *ikeSA) callByDatagrams(p Path) {
+	conn := s.e.connection(s.conn.Name)
+	if s.state != stateEstablished || s.moving || conn == nil {
+		s.armReturn()
+		return
+	}
+	s.moving = true
+	next := s.e.newInitiator(conn, p, p)
+	next.replaces, next.trial = s, true
+	s.e.enter("call by UDP", next)
+	next.connect()
 }
 
 // returnTask is a request that goes by UDP, and if that gives no answer, on the stream. The

@@ -2,9 +2,11 @@ package ike
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -223,6 +225,117 @@ func TestReturnToUDP(t *testing.T) {
 		t.Errorf("%d messages by UDP", udp)
 	}
 }
+
+// Without MOBIKE the SA on the stream is replaced by another one by UDP, make before break. While
+// UDP does not pass nothing happens that anybody hears of.
+func TestReturnToUDPWithoutMOBIKE(t *testing.T) {
+	for _, at := range []string{"client", "gateway"} {
+		t.Run("off at the "+at, func(t *testing.T) {
+			w, a, b := streamers(t, func(client, gateway *Connection) {
+				client.NoMOBIKE, gateway.NoMOBIKE = at == "client", at == "gateway"
+			})
+			before := a.established()[0].SA
+			sentBy(a)
+			a.reports, b.reports = nil, nil
+			w.run(10 * time.Minute)
+			if stream, udp := sentBy(a); udp == 0 || udp > 20 || stream != 0 {
+				t.Errorf("in 10 minutes without UDP the client sent %d times by UDP and %d times on the stream", udp, stream)
+			}
+			meetOnStream(t, w, a, b)
+			if len(a.reports)+len(b.reports) != 0 || a.established()[0].SA != before {
+				t.Errorf("the client heard %v, the gateway %v", a.reports, b.reports)
+			}
+			w.noUDP = false
+			var order []string
+			a.watch = func(x Action) {
+				switch x := x.(type) {
+				case Install, Switch, Remove:
+					order = append(order, fmt.Sprintf("%T", x)[len("ike."):])
+				}
+			}
+			w.run(16 * time.Minute)
+			meet(t, a, b, a.addr.String(), b.addr.String())
+			if a.established()[0].SA == before {
+				t.Error("the SA is the one before")
+			}
+			if got := strings.Join(order, " "); got != "Install Switch Remove" {
+				t.Errorf("%s: not make before break", got)
+			}
+			for _, d := range found[Down](a) {
+				if !d.Replaced || d.Err != nil {
+					t.Errorf("down: %+v", d)
+				}
+			}
+			// It stays there.
+			w.run(time.Hour)
+			meet(t, a, b, a.addr.String(), b.addr.String())
+		})
+	}
+}
+
+// The same when the network changes, without a pause; not where a person would have to log in for
+// it, and not where the file says that TCP is all there is.
+func TestReturnToUDPWithoutMOBIKEAtOnce(t *testing.T) {
+	off := func(client, _ *Connection) { client.NoMOBIKE = true }
+	w, a, b := streamers(t, off)
+	w.noUDP = false
+	a.handle(Moved{Addresses: a.addresses()})
+	w.run(time.Minute)
+	meet(t, a, b, a.addr.String(), b.addr.String())
+	for _, change := range []func(c *Connection){
+		func(c *Connection) { c.Streams = StreamsAlways },
+		func(c *Connection) { c.Local.Next = &Local{Method: AuthEAP} },
+	} {
+		w, a, b = streamers(t, off)
+		w.noUDP = false
+		change(engineOf(a).conn)
+		a.handle(Moved{Addresses: a.addresses()})
+		w.run(time.Hour)
+		meetOnStream(t, w, a, b)
+	}
+}
+
+// UDP passes in one direction only, or breaks off when the new SA is half open: the one on the
+// stream stands, and carries what it carried.
+func TestReturnToUDPWithoutMOBIKEFails(t *testing.T) {
+	for name, drop := range map[string]func(h *host, b *host, x message.ExchangeType) bool{
+		"no answers":   func(h, b *host, _ message.ExchangeType) bool { return h == b },
+		"no IKE_AUTH":  func(_, _ *host, x message.ExchangeType) bool { return x == message.IKEAuth },
+		"no AUTH back": func(h, b *host, x message.ExchangeType) bool { return h == b && x == message.IKEAuth },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, a, b := streamers(t, func(client, gateway *Connection) { client.NoMOBIKE, gateway.Liveness = true, 30*time.Second })
+			before := a.established()[0].SA
+			w.noUDP = false
+			w.fate = func(h *host, s Send) int {
+				m, err := message.ParseHeader(s.Data)
+				if err == nil && !s.Path.Stream && drop(h, b, m.Exchange) {
+					return 0
+				}
+				return 1
+			}
+			a.handle(Moved{Addresses: a.addresses()})
+			w.run(5 * time.Minute)
+			if got := a.established(); len(got) != 1 || got[0].SA != before || !got[0].Path.Stream {
+				t.Fatalf("%+v", got)
+			}
+			if _, there := a.installed[got(a)]; !there {
+				t.Error("its child is gone")
+			}
+			for _, d := range found[Down](a) {
+				if !d.Replaced {
+					t.Errorf("the connection is said to be down: %+v", d)
+				}
+			}
+			w.fate = nil
+			w.run(20 * time.Minute)
+			meet(t, a, b, a.addr.String(), b.addr.String())
+		})
+	}
+}
+
+// got is the child of the only SA.
+func got(h *host) ChildID { return h.established()[0].Children[0].ID }
 
 // UDP passes in one direction only while the SA returns: it must end on the stream again.
 func TestReturnToUDPFails(t *testing.T) {

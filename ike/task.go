@@ -12,6 +12,7 @@ import (
 type priority uint8
 
 const (
+	prioProbe       priority = 5
 	prioLiveness    priority = 10
 	prioCreateChild priority = 20
 	prioRekeyChild  priority = 30
@@ -51,6 +52,9 @@ func (s *ikeSA) enqueue(t task) {
 		at--
 	}
 	s.queue = slices.Insert(s.queue, at, t)
+	if probe, ok := s.active.(*probeTask); ok {
+		probe.giveWay(s)
+	}
 	s.startNext()
 }
 

@@ -27,6 +27,7 @@ type ticket struct {
 	local, remote pki.Identity // as the gateway sees it
 	claimed       pki.Identity // IDi of the peer, which EAP may have shown to be somebody else
 	eapIdentity   string
+	binding       [32]byte // of Admission
 }
 
 // TicketID tells tickets apart; the zero value is none.
@@ -45,7 +46,7 @@ const (
 	maxTicketLife  = ticketEpoch // so that the key of the day before opens all that are good
 	maxTicketDays  = 40000       // that a key is advanced by
 	maxTicketLen   = 4 << 10
-	ticketVersion  = 1
+	ticketVersion  = 2
 	ticketNonceLen = 12
 )
 
@@ -110,6 +111,7 @@ func (t *ticket) marshal() ([]byte, error) {
 	b.AddUint8(ticketVersion)
 	b.AddBytes(t.id[:])
 	b.AddUint64(uint64(t.until.Unix()))
+	b.AddBytes(t.binding[:])
 	for _, part := range [][]byte{
 		[]byte(t.connection), t.d, []byte(t.eapIdentity),
 		message.AppendPayloads(nil, []message.Payload{wireProposals([]suite.Proposal{t.suite.Proposal()}, nil)}),
@@ -126,17 +128,17 @@ func (t *ticket) marshal() ([]byte, error) {
 func parseTicket(plain []byte) (*ticket, bool) {
 	s := cryptobyte.String(plain)
 	var version uint8
-	var id []byte
+	var id, binding []byte
 	var until uint64
 	var connection, d, eapIdentity, proposal cryptobyte.String
 	if !s.ReadUint8(&version) || version != ticketVersion || !s.ReadBytes(&id, len(TicketID{})) || !s.ReadUint64(&until) ||
-		!s.ReadUint16LengthPrefixed(&connection) || !s.ReadUint16LengthPrefixed(&d) ||
+		!s.ReadBytes(&binding, len(ticket{}.binding)) || !s.ReadUint16LengthPrefixed(&connection) || !s.ReadUint16LengthPrefixed(&d) ||
 		!s.ReadUint16LengthPrefixed(&eapIdentity) || !s.ReadUint16LengthPrefixed(&proposal) {
 		return nil, false
 	}
 	t := &ticket{
 		id: TicketID(id), until: time.Unix(int64(until), 0), connection: string(connection),
-		d: suite.Secret(append([]byte{}, d...)), eapIdentity: string(eapIdentity),
+		d: suite.Secret(append([]byte{}, d...)), eapIdentity: string(eapIdentity), binding: [32]byte(binding),
 	}
 	var ok1, ok2, ok3 bool
 	t.local, ok1 = readIdentity(&s)

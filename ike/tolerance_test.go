@@ -148,27 +148,6 @@ func TestRepeatedInitFromElsewhere(t *testing.T) {
 	}
 }
 
-func TestKeyLog(t *testing.T) {
-	client, gateway := pskPair(t)
-	w, a, b := pair(t, client, gateway)
-	logs := map[*host][]KeyLogEntry{}
-	for _, h := range []*host{a, b} {
-		h.e.cfg.KeyLog = func(k KeyLogEntry) { logs[h] = append(logs[h], k) }
-	}
-	a.initiate("home", b)
-	w.run(time.Second)
-	if len(logs[a]) != 2 || len(logs[b]) != 2 {
-		t.Fatalf("%d and %d entries, want 2 each", len(logs[a]), len(logs[b]))
-	}
-	x, y := logs[a][0], logs[b][0]
-	if x.SPIi != y.SPIi || x.SPIr != y.SPIr || !bytes.Equal(x.SKei, y.SKei) || !bytes.Equal(x.SKer, y.SKer) || len(x.SKei) == 0 || x.Child != nil {
-		t.Error("keys of the IKE SA")
-	}
-	if c, d := logs[a][1].Child, logs[b][1].Child; c == nil || d == nil || !sameKeys(c.In, d.Out) {
-		t.Error("keys of the child SA")
-	}
-}
-
 func TestCounters(t *testing.T) {
 	client, gateway := pskPair(t)
 	_, a, b := up(t, client, gateway)

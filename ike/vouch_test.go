@@ -185,6 +185,31 @@ func TestCertReqChooses(t *testing.T) {
 	}
 }
 
+// TestCertReqAsksAlways: some send a certificate only to who asks for one, so that who trusts the CAs of
+// the system asks too, in a list that holds no other CA and is well formed.
+func TestCertReqAsksAlways(t *testing.T) {
+	ca := pki.KeyHash(keys().ca.Cert)
+	for _, c := range []struct {
+		name     string
+		verifier pki.Verifier
+		want     []byte // nil: nothing is asked for
+	}{
+		{"one CA", pki.Verifier{Roots: []*x509.Certificate{keys().ca.Cert}}, ca[:]},
+		{"the system's CAs", pki.Verifier{SystemRoots: true}, make([]byte, 20)},
+		{"a pinned certificate", pki.Verifier{}, nil},
+	} {
+		var got []byte
+		for _, p := range certReqs([]*Connection{{Remote: Remote{Method: AuthCert, Verifier: c.verifier}}}) {
+			if r, ok := p.(*message.CertReq); ok && r.Encoding == message.CertX509Signature {
+				got = r.Data
+			}
+		}
+		if !bytes.Equal(got, c.want) {
+			t.Errorf("%s: asks for %x, want %x", c.name, got, c.want)
+		}
+	}
+}
+
 // rawPair is two sides that know each other's bare keys.
 func rawPair(t testing.TB, kind pki.KeyKind) (client, gateway *Connection) {
 	client, gateway = certPair(t, kind, kind)

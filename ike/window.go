@@ -99,6 +99,14 @@ func (s *ikeSA) transmit() {
 		return
 	}
 	p := s.pending
+	if t, ok := s.active.(*probeTask); ok && t.whole(s) {
+		s.e.do(Send{Path: s.path, Data: p.grams[0], DontFragment: true})
+		s.sent = s.e.now
+		p.via = []Path{s.path}
+		p.tries++
+		s.after(dueRetransmit, jitter(p.wait))
+		return
+	}
 	for _, way := range s.ways() {
 		used := slices.Contains(p.via, way)
 		if used && way.Stream {
@@ -127,6 +135,10 @@ func jitter(d time.Duration) time.Duration {
 // retransmit repeats the outstanding request, or ends its task.
 func (s *ikeSA) retransmit() {
 	if s.pending == nil {
+		return
+	}
+	if t, ok := s.active.(*probeTask); ok && t.overdue(s) {
+		t.cut(s)
 		return
 	}
 	if s.pending.tries < s.pending.limit {

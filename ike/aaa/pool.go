@@ -119,16 +119,17 @@ func (p *Pool) Claim(id pki.Identity, addr netip.Addr) error {
 }
 
 // Release gives an address back, once for each Acquire or Claim. Vanished says that its
-// identity did not mean to, and may be back soon. An address that is not in use is ignored.
-func (p *Pool) Release(addr netip.Addr, vanished bool) {
+// identity did not mean to, and may be back soon. It tells whether nobody has the address
+// any more; one that is not in use is ignored.
+func (p *Pool) Release(addr netip.Addr, vanished bool) (free bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.leases[addr]
 	if l == nil || l.users == 0 {
-		return
+		return false
 	}
 	if l.users--; l.users > 0 {
-		return
+		return false
 	}
 	p.inUse--
 	switch {
@@ -140,6 +141,7 @@ func (p *Pool) Release(addr netip.Addr, vanished bool) {
 	default:
 		p.put(l, p.idle)
 	}
+	return true
 }
 
 // put moves a lease to the end of a list, or, if that is nil, out of all.

@@ -1,14 +1,20 @@
-// Package eap is the Extensible Authentication Protocol (RFC 3748), the peer's end and
-// the server's, with the methods that IKEv2 clients use: MSCHAPv2, TLS (RFC 5216,
-// RFC 9190), TTLS (RFC 5281), PEAP version 0, GTC and MD5.
+// Package eap is the Extensible Authentication Protocol (RFC 3748), the peer's end and the
+// server's, with the methods that IKEv2 clients use: MSCHAPv2, TLS (RFC 5216, RFC 9190),
+// TTLS (RFC 5281), PEAP version 0, GTC and MD5.
 //
-// It is pure: packets go in, a Step comes out that says what is wanted next. The
-// methods on TLS run crypto/tls as a coroutine over a connection in memory, so that no
-// scheduler is involved; Stop ends it.
+// It is pure: packets go in, a Step comes out that says what is wanted next. The methods
+// on TLS run crypto/tls as a coroutine over a connection in memory, so that no scheduler
+// is involved; Stop ends it.
 //
-// IKE and RADIUS lose, repeat and forge nothing that we see, so that a packet out of
-// turn ends the conversation, where RFC 3748 on a shared wire would ignore it. Only a
-// packet that repeats the last one bit for bit gets the last answer again.
+// A Peer or a Server is one conversation. Handle takes a packet; the Step is a packet to send, or
+// something to do first (a computation, the password of an account, a question about
+// certificates) whose result is given by the method that Step names; or the end. After a
+// successful one MSK is the key for the AUTH payloads (RFC 7296 §2.16). Stop must be called at
+// every end. Errors are *Error with codes of their own, which all begin with "eap-".
+//
+// IKE and RADIUS lose, repeat and forge nothing that we see, so that a packet out of turn
+// ends the conversation, where RFC 3748 on a shared wire would ignore it. Only a packet
+// that repeats the last one bit for bit gets the last answer again.
 package eap
 
 import (

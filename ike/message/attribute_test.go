@@ -1,6 +1,7 @@
 package message_test
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"testing"
 
@@ -58,6 +59,43 @@ func TestAttributePrefix(t *testing.T) {
 		if p, err := a.Prefix(); err == nil {
 			t.Errorf("%s: %v, want an error", name, p)
 		}
+	}
+}
+
+// RFC 8598 §4.2: key tag, algorithm and digest type, as RFC 4034 §5.1 has them, and the digest. The
+// anchor is that of the root zone from 2017.
+func TestAttributeTrustAnchor(t *testing.T) {
+	digest, err := hex.DecodeString("e06d44b80b8f1d39a95c0b0d7c65d08458e880409bbc683457104237c7f8ec8d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := DS{KeyTag: 20326, Algorithm: 8, DigestType: 2, Digest: digest}
+	a := NewTrustAnchorAttribute(root)
+	if a.Type != 26 || string(a.Value[:4]) != "\x4f\x66\x08\x02" || string(a.Value[4:]) != string(digest) {
+		t.Errorf("%d %x", a.Type, a.Value)
+	}
+	if got, err := a.TrustAnchor(); err != nil || got.String() != "20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D" {
+		t.Errorf("%v, %v", got, err)
+	}
+	for n := range a.Value { // every truncation, to nothing
+		if got, err := (Attribute{Type: InternalDNSSECTA, Value: a.Value[:n]}).TrustAnchor(); err == nil {
+			t.Errorf("%d octets are %v", n, got)
+		}
+	}
+	for name, value := range map[string]string{
+		"an octet too many":   string(a.Value) + "x",
+		"SHA-256 as SHA-384":  "\x4f\x66\x08\x04" + string(digest),
+		"a digest of 65 more": "\x4f\x66\x08\x09" + string(make([]byte, 65)),
+	} {
+		if got, err := (Attribute{Type: InternalDNSSECTA, Value: []byte(value)}).TrustAnchor(); err == nil {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if got, err := (Attribute{Type: InternalDNSSECTA, Value: []byte("\x4f\x66\x08\x09abc")}).TrustAnchor(); err != nil || got.DigestType != 9 {
+		t.Errorf("a digest type that nobody knows: %v, %v", got, err)
+	}
+	if _, err := (Attribute{Type: InternalDNSDomain, Value: a.Value}).TrustAnchor(); err == nil {
+		t.Error("INTERNAL_DNS_DOMAIN is taken for a trust anchor")
 	}
 }
 

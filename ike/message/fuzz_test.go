@@ -193,6 +193,9 @@ func FuzzConfig(f *testing.F) {
 			if p, err := a.Prefix(); (err == nil) != p.IsValid() {
 				t.Fatalf("%v %x: %v, %v", a.Type, a.Value, p, err)
 			}
+			if ds, err := a.TrustAnchor(); (err == nil) != (len(ds.Digest) > 0) || err == nil && !bytes.Equal(NewTrustAnchorAttribute(ds).Value, a.Value) {
+				t.Fatalf("%v %x: %v, %v", a.Type, a.Value, ds, err)
+			}
 			if name, err := a.Domain(); (err == nil) != (name != "") {
 				t.Fatalf("%v %x: %q, %v", a.Type, a.Value, name, err)
 			}

@@ -77,6 +77,7 @@ const (
 	AdditionalKeyExchange         NotifyType = 16441 // RFC 9370
 	SupportedAuthMethods          NotifyType = 16443 // RFC 9593
 	SAResourceInfo                NotifyType = 16444 // RFC 9611
+	Padding                       NotifyType = 51737 // of ours, private use: fills a message, and says nothing
 )
 
 // IsError tells whether the type is an error. One in a request is to be ignored

@@ -33,7 +33,7 @@ func SealBehind(h Header, clear Payload, payloads []Payload, c suite.Cipher, nex
 		return nil
 	}
 	first := FirstType(payloads)
-	size := HeaderLen + len(before) + payloadHeaderLen + c.IVLen() + paddedLen(len(text), c) + c.ICVLen()
+	size := SealedLen(len(text), c) + len(before)
 	if maxDatagram <= 0 || size <= maxDatagram {
 		if size-HeaderLen-len(before) > math.MaxUint16 {
 			return nil
@@ -63,8 +63,17 @@ func SealBehind(h Header, clear Payload, payloads []Payload, c suite.Cipher, nex
 	return out
 }
 
-// paddedLen is the length of n octets with padding and pad length.
-func paddedLen(n int, c suite.Cipher) int {
+// SealedLen is the length of a message with SK that has n octets of payloads inside, without
+// non-ESP marker.
+func SealedLen(n int, c suite.Cipher) int {
+	return HeaderLen + payloadHeaderLen + c.IVLen() + PaddedLen(n, c) + c.ICVLen()
+}
+
+// NotifyLen is the length of a Notify payload without SPI and data.
+const NotifyLen = payloadHeaderLen + 4
+
+// PaddedLen is the length of n octets of payloads with padding and pad length.
+func PaddedLen(n int, c suite.Cipher) int {
 	block := c.BlockLen()
 	return (n + 1 + block - 1) / block * block
 }
@@ -72,7 +81,7 @@ func paddedLen(n int, c suite.Cipher) int {
 // seal writes one message with the payload e, which holds text, behind one in the clear, if
 // there is one, which before has appended.
 func seal(h Header, clear Payload, before []byte, e Encrypted, text []byte, c suite.Cipher, iv uint64) []byte {
-	padded := paddedLen(len(text), c)
+	padded := PaddedLen(len(text), c)
 	pkt := make([]byte, 0, HeaderLen+len(before)+payloadHeaderLen+fragmentHeaderLen+c.IVLen()+padded+c.ICVLen())
 	if clear == nil {
 		pkt = h.append(pkt, e.Type())
