@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -17,7 +19,7 @@ import (
 )
 
 // New makes a Firewall; log may be nil. It acts on the network namespace that the
-// calling thread is in at Set and Clear.
+// calling thread is in at the first Set, and at the first one after a Clear.
 func New(log *zap.Logger) Firewall {
 	if log == nil {
 		log = zap.NewNop()
@@ -29,7 +31,14 @@ type firewall struct {
 	log *zap.Logger
 
 	mu     sync.Mutex
-	tables []table // in force
+	tables []table   // in force
+	hole   time.Time // when theirs closes
+	watch  *watch    // nil without conn, and after too many fights
+	// conn stays open while there are tables. When a socket of nftables is closed the kernel
+	// waits until no processor uses what was deleted before, by any socket: 10 to 20 ms, in
+	// which no other transaction begins.
+	conn *nftables.Conn
+	port uint32 // of its socket, by which the kernel tells who did what
 }
 
 func (f *firewall) Set(r Rules) error {
@@ -38,28 +47,103 @@ func (f *firewall) Set(r Rules) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	conn, err := connect()
-	if err != nil {
-		return failed("open nftables", err)
-	}
-	for _, t := range f.tables {
-		erase(conn, t)
+	if f.watch == nil {
+		f.begin() // first, so that nothing is missed that comes after
 	}
 	wanted := r.tables()
-	for _, t := range wanted {
-		erase(conn, t)
-		build(conn, t)
+	err := f.commit("set table "+r.table(), func(conn *nftables.Conn) error {
+		for _, t := range f.tables {
+			if !slices.ContainsFunc(wanted, t.same) {
+				erase(conn, t)
+			}
+		}
+		for _, t := range wanted {
+			var former remains
+			if i := slices.IndexFunc(f.tables, t.same); i >= 0 {
+				former = remains{f.tables[i].chainNames(), f.tables[i].hole}
+			} else if r.KillSwitch {
+				former = unknown(t) // a killed process may have left it, and it must not open
+			} else {
+				erase(conn, t)
+			}
+			if err := build(conn, t, former, time.Until(r.HoleUntil)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	if err := conn.Flush(); err != nil {
-		return failed("set table "+r.table(), err)
-	}
-	f.tables = wanted
+	f.tables, f.hole = wanted, r.HoleUntil
 	f.log.Debug("firewall set", zap.Stringer("table", r))
 	return nil
 }
 
-func build(conn *nftables.Conn, t table) {
+// commit carries out one transaction. After an error the socket may have answers that
+// nobody waits for: the next transaction gets another one. f.mu is held.
+func (f *firewall) commit(what string, fill func(*nftables.Conn) error) (err error) {
+	if f.conn == nil {
+		if f.conn, f.port, err = connect(nftables.AsLasting()); err != nil {
+			return errors.Join(failed("open nftables", err), f.disconnect())
+		}
+	}
+	err = fill(f.conn)
+	if err == nil {
+		err = f.conn.Flush()
+	}
+	if err != nil {
+		return errors.Join(failed(what, err), f.disconnect())
+	}
+	return nil
+}
+
+// disconnect also ends the watch, which puts tables back by the socket. f.mu is held.
+func (f *firewall) disconnect() error {
+	if f.watch != nil {
+		f.watch.conn.Close()
+		f.watch = nil
+	}
+	if f.conn == nil {
+		return nil
+	}
+	err := f.conn.CloseLasting()
+	f.conn = nil
+	return err
+}
+
+// remains are the parts of a table that may be there already.
+type remains struct {
+	chains []string
+	hole   bool
+}
+
+// unknown is what a table may have of which nothing is known.
+func unknown(t table) remains { return remains{chainNames, t.family == "inet"} }
+
+// build makes a table what t says, with a hole for so long. A chain that may be there already stays
+// and gets other rules: were it replaced by another one, a packet on its way could meet neither the
+// old rules nor the new ones.
+func build(conn *nftables.Conn, t table, former remains, hole time.Duration) error {
 	made := conn.AddTable(t.kernel())
+	set := holeSet(made)
+	if t.hole {
+		// Adding one that exists changes nothing, and then it does exist.
+		if err := conn.AddSet(set, nil); err != nil {
+			return err
+		}
+		conn.FlushSet(set)
+		if hole > 0 {
+			if err := conn.SetAddElements(set, holeElements(hole)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range former.chains {
+		if !slices.Contains(t.chainNames(), name) {
+			conn.DelChain(conn.AddChain(&nftables.Chain{Name: name, Table: made}))
+		}
+	}
 	policy := nftables.ChainPolicyAccept
 	for _, c := range t.chains {
 		point, priority := hooks[c.hook], hookPriorities[c.priority]
@@ -74,6 +158,9 @@ func build(conn *nftables.Conn, t table) {
 			Priority: priority,
 			Policy:   &policy,
 		})
+		if slices.Contains(former.chains, c.name) {
+			conn.FlushChain(in)
+		}
 		for _, line := range c.rules {
 			var exprs []expr.Any
 			for _, part := range line {
@@ -82,46 +169,84 @@ func build(conn *nftables.Conn, t table) {
 			conn.AddRule(&nftables.Rule{Table: made, Chain: in, Exprs: exprs})
 		}
 	}
-}
-
-func (f *firewall) Clear() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.tables) == 0 {
-		return nil
+	if former.hole && !t.hole { // no rule names it any more
+		if err := conn.AddSet(set, nil); err != nil {
+			return err
+		}
+		conn.DelSet(set)
 	}
-	conn, err := connect()
-	if err != nil {
-		return failed("open nftables", err)
-	}
-	for _, t := range f.tables {
-		erase(conn, t)
-	}
-	if err := conn.Flush(); err != nil {
-		return failed("remove table "+f.tables[0].name, err)
-	}
-	f.tables = nil
 	return nil
 }
 
-// Recover removes the tables of ours whose interface does not exist: a TUN
-// vanishes with its process, the table of a killed process stays.
-func Recover(log *zap.Logger) error {
+// holeSet holds the protocols and ports that pass a hole. The kernel takes each out when its time is
+// over, whether we live or not.
+func holeSet(t *nftables.Table) *nftables.Set {
+	return &nftables.Set{
+		Table: t, Name: "hole", HasTimeout: true, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService),
+	}
+}
+
+// holeElements last so long. Each part of a key begins on 4 octets.
+func holeElements(last time.Duration) []nftables.SetElement {
+	var out []nftables.SetElement
+	for _, p := range portal {
+		key := binary.BigEndian.AppendUint16([]byte{p.protocol, 0, 0, 0}, p.port)
+		out = append(out, nftables.SetElement{Key: append(key, 0, 0), Timeout: last})
+	}
+	return out
+}
+
+func (f *firewall) Clear() error {
+	return f.end(func() error {
+		if len(f.tables) == 0 {
+			return nil
+		}
+		return f.commit("remove table "+f.tables[0].name, func(conn *nftables.Conn) error {
+			for _, t := range f.tables {
+				erase(conn, t)
+			}
+			return nil
+		})
+	})
+}
+
+func (f *firewall) Leave() error { return f.end(func() error { return nil }) }
+
+// end gives up the tables, unless what comes first fails, and returns when nothing of the watch runs.
+func (f *firewall) end(first func() error) error {
+	f.mu.Lock()
+	w := f.watch
+	err := first()
+	if err == nil {
+		f.tables = nil
+		err = f.disconnect()
+	}
+	f.mu.Unlock()
+	if w != nil {
+		<-w.done
+	}
+	return err
+}
+
+// Recover removes the tables of ours whose interface does not exist, and tells whether there were
+// any: a TUN vanishes with its process, the table of a killed process stays. That of the device
+// keep is spared, which may be about to be opened.
+func Recover(keep string, log *zap.Logger) (found bool, err error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	conn, err := connect()
+	conn, _, err := connect()
 	if err != nil {
-		return failed("open nftables", err)
+		return false, failed("open nftables", err)
 	}
 	tables, err := conn.ListTables()
 	if err != nil {
-		return failed("list tables", err)
+		return false, failed("list tables", err)
 	}
-	found := false
 	for _, t := range tables {
 		device, ours := strings.CutPrefix(t.Name, TablePrefix)
-		if !ours {
+		if !ours || device == keep {
 			continue
 		}
 		if _, err := net.InterfaceByName(device); err == nil {
@@ -132,21 +257,41 @@ func Recover(log *zap.Logger) error {
 		found = true
 	}
 	if !found {
-		return nil
+		return false, nil
 	}
 	if err := conn.Flush(); err != nil {
-		return failed("remove tables", err)
+		return false, failed("remove tables", err)
 	}
-	return nil
+	return true, nil
 }
 
 // connect makes room for a large table: a transaction is sent as a whole, and
-// each of its parts is acknowledged.
-func connect() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(4<<20), c.SetReadBuffer(4<<20))
-	}))
+// each of its parts is acknowledged. The port is that of a lasting socket.
+func connect(opts ...nftables.ConnOption) (conn *nftables.Conn, port uint32, err error) {
+	conn, err = nftables.New(append(opts, nftables.WithSockOptions(func(c *netlink.Conn) error {
+		port, err = portOf(c)
+		return errors.Join(err, c.SetWriteBuffer(4<<20), c.SetReadBuffer(4<<20))
+	}))...)
+	return conn, port, err
 }
+
+func portOf(c *netlink.Conn) (port uint32, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		var own unix.Sockaddr
+		if own, failed = unix.Getsockname(int(fd)); failed == nil {
+			port = own.(*unix.SockaddrNetlink).Pid
+		}
+	})
+	return port, errors.Join(err, failed)
+}
+
+// same tells whether other has the same place.
+func (t table) same(other table) bool { return t.family == other.family && t.name == other.name }
 
 func (t table) kernel() *nftables.Table {
 	family := nftables.TableFamilyINet
@@ -168,141 +313,7 @@ func failed(what string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		hint = "; needs CAP_NET_ADMIN: run as root"
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ENOENT):
-		hint = "; the kernel lacks a part of nftables: load nf_tables, nft_ct, nft_fib_inet and nft_masq, and build it with NF_TABLES_ARP"
+		hint = "; the kernel lacks a part of nftables: load nf_tables, nft_ct, nft_fib_inet, nft_masq and nft_socket, and build it with NF_TABLES_ARP"
 	}
 	return fmt.Errorf("firewall: %s: %w%s", what, err, hint)
-}
-
-var hooks = map[string]*nftables.ChainHook{
-	"prerouting":  nftables.ChainHookPrerouting,
-	"postrouting": nftables.ChainHookPostrouting,
-	"forward":     nftables.ChainHookForward,
-}
-
-// The numbers of layer 4.
-const (
-	tcp = 6
-	udp = 17
-)
-
-// arpInput is NF_ARP_IN of linux/netfilter_arp.h.
-var arpInput = nftables.ChainHookRef(0)
-
-var hookPriorities = map[string]*nftables.ChainPriority{
-	"raw":    nftables.ChainPriorityRaw,
-	"mangle": nftables.ChainPriorityMangle,
-	"filter": nftables.ChainPriorityFilter,
-	"srcnat": nftables.ChainPriorityNATSource,
-
-	"srcnat + 10": nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource + 10),
-}
-
-// compile turns a clause into the kernel's expressions. Register 1 carries the
-// value that is looked at.
-func compile(c clause) []expr.Any {
-	const reg = 1 // NFT_REG_1
-	equal := func(not bool, data []byte) *expr.Cmp {
-		op := expr.CmpOpEq
-		if not {
-			op = expr.CmpOpNeq
-		}
-		return &expr.Cmp{Op: op, Register: reg, Data: data}
-	}
-	native := func(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-	layer4 := func(p byte) []expr.Any {
-		return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, equal(false, []byte{p})}
-	}
-	switch c := c.(type) {
-	case iface:
-		name := make([]byte, unix.IFNAMSIZ)
-		copy(name, c.name)
-		key := expr.MetaKeyIIFNAME
-		if c.out {
-			key = expr.MetaKeyOIFNAME
-		}
-		return []expr.Any{&expr.Meta{Key: key, Register: reg}, equal(c.not, name)}
-	case address:
-		return compileAddress(c)
-	case addressType:
-		return []expr.Any{
-			&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagSADDR: !c.destination, FlagDADDR: c.destination},
-			equal(c.not, native(unix.RTN_LOCAL)),
-		}
-	case udpPort:
-		return append(layer4(udp),
-			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
-	case tcpPort:
-		return append(layer4(tcp),
-			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
-	case udpSource:
-		return append(layer4(udp),
-			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
-			equal(false, binary.BigEndian.AppendUint16(nil, uint16(c))))
-	case mark:
-		return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg}, equal(false, native(uint32(c)))}
-	case connMark:
-		return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: reg}, equal(false, native(uint32(c)))}
-	case setMark:
-		return []expr.Any{
-			&expr.Immediate{Register: reg, Data: native(uint32(c))},
-			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg},
-		}
-	case setConn:
-		return []expr.Any{
-			&expr.Immediate{Register: reg, Data: native(uint32(c))},
-			&expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: reg},
-		}
-	case family:
-		nf := byte(unix.NFPROTO_IPV4)
-		if c == 6 {
-			nf = unix.NFPROTO_IPV6
-		}
-		return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg}, equal(false, []byte{nf})}
-	case synOnly:
-		const syn, rst = 0x02, 0x04
-		return append(layer4(tcp),
-			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-			&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 1, Mask: []byte{syn | rst}, Xor: []byte{0}},
-			equal(false, []byte{syn}))
-	case segment:
-		const maxseg = 2 // option kind, RFC 9293 section 3.2
-		return []expr.Any{
-			&expr.Immediate{Register: reg, Data: binary.BigEndian.AppendUint16(nil, uint16(c))},
-			&expr.Exthdr{SourceRegister: reg, Type: maxseg, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
-		}
-	case masquerade:
-		return []expr.Any{&expr.Masq{FullyRandom: true}}
-	case drop:
-		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
-	}
-	return nil
-}
-
-// compileAddress compares a source or destination under its prefix.
-func compileAddress(c address) []expr.Any {
-	const reg = 1 // NFT_REG_1
-	p := c.prefix.Masked()
-	nf, offset := byte(unix.NFPROTO_IPV4), uint32(12)
-	if p.Addr().Is6() {
-		nf, offset = unix.NFPROTO_IPV6, 8
-	}
-	length := uint32(p.Addr().BitLen() / 8)
-	if c.destination {
-		offset += length
-	}
-	out := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: []byte{nf}},
-		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
-	}
-	if !p.IsSingleIP() {
-		out = append(out, &expr.Bitwise{
-			SourceRegister: reg, DestRegister: reg, Len: length,
-			Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
-			Xor:  make([]byte, length),
-		})
-	}
-	return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: p.Addr().AsSlice()})
 }

@@ -1,12 +1,17 @@
 package firewall
 
 import (
+	"errors"
+	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -81,6 +86,69 @@ func TestKernelHasWhatTheTextSays(t *testing.T) {
 	}
 }
 
+// sockets are those of nftables that this thread's namespace has, by inode.
+func sockets(t *testing.T) []string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/thread-self/net/netlink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); f[1] == strconv.Itoa(unix.NETLINK_NETFILTER) && f[2] != "0" { // 0 is the kernel's
+			out = append(out, f[len(f)-1])
+		}
+	}
+	return out
+}
+
+// The kernel lets nobody begin a transaction while it waits for what was deleted, which it
+// does when a socket is closed.
+func TestSocketStaysOpen(t *testing.T) {
+	enterNamespace(t)
+	fw := New(nil)
+	set := func(r Rules) []string {
+		t.Helper()
+		if err := fw.Set(r); err != nil {
+			t.Fatal(err)
+		}
+		return sockets(t)
+	}
+	first := set(gateway())
+	if len(first) != 2 {
+		t.Fatalf("sockets %v, want one that acts and one that watches", first)
+	}
+	for _, r := range []Rules{gateway(), {Device: "martlet1", IsolateClients: true}} {
+		if diff := cmp.Diff(first, set(r)); diff != "" {
+			t.Errorf("after another Set (-before +after):\n%s", diff)
+		}
+	}
+	// The answers to one that failed must not be taken for those to the next.
+	f := fw.(*firewall)
+	f.mu.Lock()
+	ended := f.watch.done
+	err := f.commit("break", func(c *nftables.Conn) error {
+		c.DelTable(&nftables.Table{Name: "nobody's", Family: nftables.TableFamilyINet})
+		c.AddTable(&nftables.Table{Name: "never", Family: nftables.TableFamilyINet})
+		return nil
+	})
+	f.mu.Unlock()
+	<-ended
+	if err == nil {
+		t.Error("a table was deleted that is not there")
+	}
+	again := set(gateway())
+	if len(again) != 2 || slices.ContainsFunc(again, func(s string) bool { return slices.Contains(first, s) }) {
+		t.Errorf("after an error sockets %v, want others than %v", again, first)
+	}
+	if err := fw.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	if left := sockets(t); len(left) != 0 {
+		t.Errorf("left open: %v", left)
+	}
+}
+
 func TestTablesOfOthersStay(t *testing.T) {
 	needNft(t)
 	enterNamespace(t)
@@ -109,13 +177,20 @@ func TestRecover(t *testing.T) {
 	}
 	alive := Rules{Device: "alive", IsolateClients: true}
 	for _, r := range []Rules{alive, gateway()} {
-		if err := New(nil).Set(r); err != nil {
+		fw := New(nil)
+		if err := errors.Join(fw.Set(r), fw.Leave()); err != nil { // nobody watches over it
 			t.Fatal(err)
 		}
 	}
-	for range 2 {
-		if err := Recover(nil); err != nil {
-			t.Fatal(err)
+	if found, err := Recover("martlet0", nil); err != nil || found {
+		t.Errorf("found %v, %v, beside what was to be kept", found, err)
+	}
+	if diff := cmp.Diff(alive.String()+gateway().String(), nft(t, "list", "ruleset")); diff != "" {
+		t.Errorf("with the table that was to be kept (-want +got):\n%s", diff)
+	}
+	for _, want := range []bool{true, false} {
+		if found, err := Recover("", nil); err != nil || found != want {
+			t.Fatalf("found %v, %v; want %v", found, err, want)
 		}
 		if diff := cmp.Diff(alive.String(), nft(t, "list", "ruleset")); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows && !darwin && !freebsd && !openbsd
 
 package firewall
 
@@ -13,9 +13,9 @@ import (
 // New makes a Firewall; log may be nil.
 func New(log *zap.Logger) Firewall { return unsupported{} }
 
-// Recover removes tables of processes that were killed. There are none where none
-// can be made.
-func Recover(log *zap.Logger) error { return nil }
+// Recover removes tables of processes that were killed, and tells whether there were any. There
+// are none where none can be made.
+func Recover(keep string, log *zap.Logger) (found bool, err error) { return false, nil }
 
 type unsupported struct{}
 
@@ -27,3 +27,4 @@ func (unsupported) Set(r Rules) error {
 }
 
 func (unsupported) Clear() error { return nil }
+func (unsupported) Leave() error { return nil }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -127,13 +128,18 @@ func TestCheck(t *testing.T) {
 		t.Errorf("gateway: %v", err)
 	}
 	for name, change := range map[string]func(*Rules){
-		"interface":   func(r *Rules) { r.Device = "" },
-		"interface ":  func(r *Rules) { r.Device = "a/b" },
-		"interface  ": func(r *Rules) { r.Device = "sixteen-letters-" },
-		"must not be": func(r *Rules) { r.Mark = 0 },
-		"mtu":         func(r *Rules) { r.ClampMSS = 60 },
-		"prefix":      func(r *Rules) { r.Masquerade = []netip.Prefix{{}} },
-		"address":     func(r *Rules) { r.OuterAddresses = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} },
+		"interface":    func(r *Rules) { r.Device = "" },
+		"interface ":   func(r *Rules) { r.Device = "a/b" },
+		"interface  ":  func(r *Rules) { r.Device = "sixteen-letters-" },
+		"must not be":  func(r *Rules) { r.Mark = 0 },
+		"mtu":          func(r *Rules) { r.ClampMSS = 60 },
+		"prefix":       func(r *Rules) { r.Masquerade = []netip.Prefix{{}} },
+		"not a host":   func(r *Rules) { r.Local = []netip.Prefix{netip.MustParsePrefix("192.168.7.1/24")} },
+		"not all":      func(r *Rules) { r.Local = []netip.Prefix{netip.MustParsePrefix("::/0")} },
+		"not a host ":  func(r *Rules) { r.Local = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} },
+		"is not valid": func(r *Rules) { r.Local = []netip.Prefix{{}} },
+		"hole":         func(r *Rules) { r.HoleUntil = time.Now().Add(MaxHole + time.Hour) },
+		"address":      func(r *Rules) { r.OuterAddresses = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} },
 	} {
 		r := gateway()
 		change(&r)
