@@ -37,7 +37,7 @@ func TestGateway(t *testing.T) {
 	client, neighbour := netip.MustParseAddrPort("10.9.0.2:4500"), netip.MustParseAddrPort("10.9.0.3:4500")
 	send := func(from, to netip.AddrPort, text string) {
 		t.Helper()
-		if n, err := device.Write([]tun.Frame{{Pieces: [][]byte{udpPacket(from, to, text)}}}); n != 1 || err != nil {
+		if n, err := device.Queues()[0].Write([]tun.Frame{{Pieces: [][]byte{udpPacket(from, to, text)}}}); n != 1 || err != nil {
 			t.Fatalf("write to the device: %d, %v", n, err)
 		}
 	}
@@ -78,9 +78,9 @@ func TestGateway(t *testing.T) {
 	if _, err := server.WriteToUDPAddrPort([]byte("second answer"), from); err != nil {
 		t.Fatal(err)
 	}
-	frames := make([]tun.Frame, device.Batch())
+	frames := make([]tun.Frame, device.Queues()[0].Batch())
 	for seen := false; !seen; {
-		n, err := device.Read(frames)
+		n, err := device.Queues()[0].Read(frames)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestGatewayPortsAreNotGiven(t *testing.T) {
 	for _, from := range []struct{ address, text string }{{"10.9.0.2:300", "from a low port"}, {"10.9.0.2:5300", "from a high port"}} {
 		for range 5 {
 			p := udpPacket(netip.MustParseAddrPort(from.address), netip.MustParseAddrPort("198.51.100.1:53"), from.text)
-			if n, err := device.Write([]tun.Frame{{Pieces: [][]byte{p}}}); n != 1 || err != nil {
+			if n, err := device.Queues()[0].Write([]tun.Frame{{Pieces: [][]byte{p}}}); n != 1 || err != nil {
 				t.Fatalf("write to the device: %d, %v", n, err)
 			}
 		}

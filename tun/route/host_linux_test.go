@@ -125,7 +125,7 @@ func (n *testNamespace) open() tun.Device {
 	n.t.Helper()
 	var device tun.Device
 	n.do(func() (err error) {
-		device, err = tun.Open("martlet0", 1400)
+		device, err = tun.Open("martlet0", 1400, 1)
 		return err
 	})
 	n.t.Cleanup(func() { device.Close() })
@@ -195,6 +195,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 	full := warrior()
 	full.Forward = true
+	full.Outside = prefixes("192.0.2.0/24", "2001:db8::/32")
+	full.Unreachable = prefixes("198.18.0.0/15", "100::/64")
 	for _, c := range []Config{full, gateway(), gateway(), warrior()} {
 		host.do(func() error { return router.Set(c) })
 	}
@@ -297,14 +299,12 @@ func TestRecoverAfterKill(t *testing.T) {
 
 // child sets up what its parent will kill.
 func child(t *testing.T, dir string) {
-	device, err := tun.Open("martlet0", 1400)
+	device, err := tun.Open("martlet0", 1400, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer device.Close()
-	c := warrior()
-	c.Forward = true
-	if err := New(dir, nil).Set(c); err != nil {
+	if err := New(dir, nil).Set(kept()); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("ready")
@@ -318,7 +318,7 @@ func TestRecoverWithoutState(t *testing.T) {
 	dir := t.TempDir()
 	device := host.open()
 	killed := New(dir, nil).(*router)
-	host.do(func() error { return killed.Set(warrior()) })
+	host.do(func() error { return killed.Set(kept()) })
 	device.Close()
 	files := stateFiles(dir)
 	if len(files) != 1 {
@@ -330,7 +330,7 @@ func TestRecoverWithoutState(t *testing.T) {
 	}
 	host.do(func() error { return Recover(dir, nil) })
 	after := host.snapshot()
-	for _, command := range []string{"ip rule", "ip -6 rule", "ip route show table all"} {
+	for _, command := range []string{"ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all"} {
 		if diff := cmp.Diff(before[command], after[command]); diff != "" {
 			t.Errorf("%s (-before +after):\n%s", command, diff)
 		}

@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 const (
 	mainPriority = 32766 // of the rule that looks up main
 	priorities   = 30    // that one Router may use
-	markRule     = 0     // offsets from Config.Priority; 10 is for networks kept outside
+	markRule     = 0     // offsets from Config.Priority
 	tunnelRule   = 20
 )
 
@@ -22,6 +21,14 @@ type setting struct {
 	Key   string `json:"key"`
 	Was   string `json:"was"`
 	Want  string `json:"want,omitempty"`
+}
+
+// value is what the setting gets when it is made or taken back.
+func (s setting) value(v verb) string {
+	if v == remove {
+		return s.Was
+	}
+	return s.Want
 }
 
 // facts are what plan must know of the host.
@@ -37,11 +44,13 @@ type facts struct {
 	Interfaces []string
 }
 
-// state is what a Router has set: the Config that is in force and the sysctls in
-// the order in which they were written.
+// state is what a Router has set: the Config that is in force, the sysctls in
+// the order in which they were written, and where there is one routing table (planTable)
+// the rows that were added to it.
 type state struct {
 	Config   Config    `json:"config"`
 	Settings []setting `json:"settings"`
+	Rows     []row     `json:"rows,omitempty"`
 }
 
 type verb int
@@ -63,11 +72,15 @@ type operation struct {
 	sysctl  setting
 }
 
+// removes tells whether it takes something away.
+func (o operation) removes() bool { return o.verb == remove }
+
 type routeEntry struct {
-	device string
-	prefix netip.Prefix
-	table  int
-	source netip.Addr
+	purpose purpose
+	device  string // of a route into the tunnel; the others have none
+	prefix  netip.Prefix
+	table   int
+	source  netip.Addr
 }
 
 type ruleEntry struct {
@@ -88,11 +101,7 @@ func (o operation) String() string {
 	}
 	switch {
 	case o.sysctl.Key != "":
-		value := o.sysctl.Want
-		if o.verb == remove {
-			value = o.sysctl.Was
-		}
-		return fmt.Sprintf("sysctl -w %s=%s", o.sysctl.Key, value)
+		return fmt.Sprintf("sysctl -w %s=%s", o.sysctl.Key, o.sysctl.value(o.verb))
 	case o.up:
 		return fmt.Sprintf("ip link set %s up", o.device)
 	case o.mtu != 0:
@@ -107,10 +116,19 @@ func (o operation) String() string {
 		}
 		return fmt.Sprintf("ip address %s %s dev %s%s", word, o.address, o.device, flags)
 	case o.route.prefix.IsValid():
-		s := fmt.Sprintf("ip route %s %s dev %s table %d proto %d", word, o.route.prefix, o.route.device, o.route.table, Protocol)
 		if o.verb == add {
-			s = strings.Replace(s, "route add", "route replace", 1)
+			word = "replace"
 		}
+		where := o.route.prefix.String()
+		switch o.route.purpose {
+		case into:
+			where += " dev " + o.route.device
+		case outside:
+			where = "throw " + where
+		case nowhere:
+			where = "unreachable " + where
+		}
+		s := fmt.Sprintf("ip route %s %s table %d proto %d", word, where, o.route.table, Protocol)
 		if o.route.source.IsValid() {
 			s += " src " + o.route.source.String()
 		}
@@ -146,8 +164,8 @@ func plan(have state, want Config, f facts) ([]operation, state) {
 		}
 	}
 	for _, r := range routesOf(have.Config, f) {
-		// One that only gets another source is replaced, without a gap.
-		same := func(w routeEntry) bool { return w.device == r.device && w.prefix == r.prefix && w.table == r.table }
+		// One that leads elsewhere or gets another source is replaced, without a gap.
+		same := func(w routeEntry) bool { return w.prefix == r.prefix && w.table == r.table }
 		if !slices.ContainsFunc(routesOf(want, f), same) {
 			ops = append(ops, operation{verb: remove, route: r})
 		}
@@ -191,19 +209,25 @@ func plan(have state, want Config, f facts) ([]operation, state) {
 
 func routesOf(c Config, f facts) []routeEntry {
 	var out []routeEntry
-	for _, p := range c.Routes {
-		if p.Addr().Is4() || f.V6 {
-			out = append(out, routeEntry{device: c.Device, prefix: p, table: c.Table, source: c.source(p)})
+	for _, d := range c.destinations() {
+		v4 := d.prefix.Addr().Is4()
+		if !c.covers(v4) || !v4 && !f.V6 {
+			continue
 		}
+		e := routeEntry{purpose: d.purpose, prefix: d.prefix, table: c.Table}
+		if d.purpose == into {
+			e.device, e.source = c.Device, c.source(d.prefix)
+		}
+		out = append(out, e)
 	}
 	return out
 }
 
-// rules of the families that have routes, in the order of their preference.
+// rules of the families that the tunnel covers, in the order of their preference.
 func rules(c Config, f facts) []ruleEntry {
 	var out []ruleEntry
 	for _, v4 := range []bool{true, false} {
-		if !c.routes(v4) || !v4 && !f.V6 {
+		if !c.covers(v4) || !v4 && !f.V6 {
 			continue
 		}
 		out = append(out,
@@ -228,7 +252,7 @@ const (
 // none, and with one the kernel sends router solicitations into the tunnel.
 func generation(device string) string { return "net/ipv6/conf/" + device + "/addr_gen_mode" }
 
-// The groups of settings: each is wanted and undone as a whole.
+// The groups of settings.
 const (
 	markGroup     = "mark"
 	deviceGroup   = "device"
@@ -240,30 +264,38 @@ func inGroup(settings []setting, group string) bool {
 	return slices.ContainsFunc(settings, func(s setting) bool { return s.Group == group })
 }
 
-// wantedSettings are the sysctls that c asks for, in the order in which they are
-// written. A group that is in force already stays as it was recorded; one that
-// another Router has in force is taken over with the values from before it, so
-// that the last of the two to go restores them.
+// group is settings that are wanted and undone as a whole.
+type group struct {
+	name   string
+	wanted bool
+	fresh  func() []setting // with their values of now
+	alone  bool             // no other Router has the same
+}
+
+// wantedSettings are the sysctls that c asks for, in the order in which they are written.
 func wantedSettings(have []setting, c Config, f facts) []setting {
+	return settle(have, f.Others, []group{
+		{markGroup, c.covers(true), func() []setting { return markSettings(f) }, false},
+		{deviceGroup, c.Device != "" && f.V6, func() []setting { return deviceSettings(c, f) }, true},
+		{forward4Group, c.Forward && c.uses(true), func() []setting { return forward4Settings(f) }, false},
+		{forward6Group, c.Forward && c.uses(false) && f.V6, func() []setting { return forward6Settings(f) }, false},
+	})
+}
+
+// settle are the settings of the groups that are wanted. A group that is in force already
+// stays as it was recorded; one that another Router has in force is taken over with the
+// values from before it, so that the last of the two to go restores them.
+func settle(have, others []setting, groups []group) []setting {
 	var out []setting
-	for _, g := range []struct {
-		name   string
-		wanted bool
-		fresh  func(Config, facts) []setting
-	}{
-		{markGroup, c.routes(true), markSettings},
-		{deviceGroup, c.Device != "" && f.V6, deviceSettings},
-		{forward4Group, c.Forward && c.uses(true), forward4Settings},
-		{forward6Group, c.Forward && c.uses(false) && f.V6, forward6Settings},
-	} {
+	for _, g := range groups {
 		if !g.wanted {
 			continue
 		}
-		from := g.fresh(c, f)
-		if inGroup(have, g.name) {
-			from = have
-		} else if inGroup(f.Others, g.name) && g.name != deviceGroup {
-			from = f.Others
+		from := have
+		if !inGroup(have, g.name) {
+			if from = others; g.alone || !inGroup(others, g.name) {
+				from = g.fresh()
+			}
 		}
 		for _, s := range from {
 			if s.Group == g.name && !slices.ContainsFunc(out, func(o setting) bool { return o.Key == s.Key }) {
@@ -274,7 +306,7 @@ func wantedSettings(have []setting, c Config, f facts) []setting {
 	return out
 }
 
-func markSettings(_ Config, f facts) []setting {
+func markSettings(f facts) []setting {
 	return f.setting(nil, markGroup, validMark, "1")
 }
 
@@ -285,7 +317,7 @@ func deviceSettings(c Config, f facts) []setting {
 // The global forwarding switch overwrites those of the interfaces, and that of
 // IPv4 accept_redirects as well. What would be lost is recorded before it; since
 // settings are restored backwards, it comes back after it.
-func forward4Settings(_ Config, f facts) []setting {
+func forward4Settings(f facts) []setting {
 	var out []setting
 	if f.Sysctl[forward4] != "1" {
 		for _, name := range f.Interfaces {
@@ -300,7 +332,7 @@ func forward4Settings(_ Config, f facts) []setting {
 
 // A router ignores router advertisements, and the host would lose its default
 // route, unless accept_ra is 2.
-func forward6Settings(_ Config, f facts) []setting {
+func forward6Settings(f facts) []setting {
 	var out []setting
 	if f.Sysctl[forward6] != "1" {
 		for _, name := range f.Interfaces {

@@ -102,6 +102,13 @@ func TestPlan(t *testing.T) {
 	roamed := warrior()
 	roamed.Addresses = prefixes("10.9.0.6/32", "fd00:9::5/128")
 	site := Config{Device: "martlet0", Routes: prefixes("10.20.0.0/16", "10.10.7.9/16"), Sources: []netip.Addr{netip.MustParseAddr("10.1.0.1")}, Mark: 5, Table: 300, Priority: 100}
+	// The peer gave an IPv4 address only, and the user keeps networks outside, of which one
+	// lies around a network of the tunnel.
+	kept := warrior()
+	kept.Addresses = prefixes("10.9.0.5/32")
+	kept.Routes = prefixes("0.0.0.0/0", "10.20.0.0/16")
+	kept.Outside = prefixes("192.168.1.0/24", "10.0.0.0/8", "fd00:1::/48")
+	kept.Unreachable = prefixes("::/0")
 	moved := site
 	moved.Sources = []netip.Addr{netip.MustParseAddr("10.1.0.2")}
 
@@ -152,6 +159,55 @@ ip -6 rule del pref 5310 fwmark 0x4d000000 lookup main proto 77
 ip -6 rule del pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
 ip route del 0.0.0.0/0 dev martlet0 table 19780 proto 77
 ip route del ::/0 dev martlet0 table 19780 proto 77
+ip link set martlet0 mtu 1400
+ip address add 10.9.0.5/32 dev martlet0 noprefixroute
+ip address add fd00:9::5/128 dev martlet0 nodad noprefixroute
+ip link set martlet0 up
+ip route replace 10.20.0.0/16 dev martlet0 table 19780 proto 77
+ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+`},
+		{"networks kept outside, and IPv6 without a way", Config{}, kept, host(), `
+sysctl -w net/ipv4/conf/all/src_valid_mark=1
+sysctl -w net/ipv6/conf/martlet0/addr_gen_mode=1
+ip link set martlet0 mtu 1400
+ip address add 10.9.0.5/32 dev martlet0 noprefixroute
+ip link set martlet0 up
+ip route replace throw 10.0.0.0/8 table 19780 proto 77
+ip route replace throw 192.168.1.0/24 table 19780 proto 77
+ip route replace throw fd00:1::/48 table 19780 proto 77
+ip route replace unreachable ::/0 table 19780 proto 77
+ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
+ip route replace 10.20.0.0/16 dev martlet0 table 19780 proto 77
+ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+`},
+		{"a route that leads elsewhere from now on leaves no gap", warrior(), kept, host(), `
+ip address del fd00:9::5/128 dev martlet0
+ip link set martlet0 mtu 1400
+ip address add 10.9.0.5/32 dev martlet0 noprefixroute
+ip link set martlet0 up
+ip route replace throw 10.0.0.0/8 table 19780 proto 77
+ip route replace throw 192.168.1.0/24 table 19780 proto 77
+ip route replace throw fd00:1::/48 table 19780 proto 77
+ip route replace unreachable ::/0 table 19780 proto 77
+ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
+ip route replace 10.20.0.0/16 dev martlet0 table 19780 proto 77
+ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+`},
+		{"networks kept outside no more", kept, split, host(), `
+ip -6 rule del pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -6 rule del pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+ip route del throw 10.0.0.0/8 table 19780 proto 77
+ip route del throw 192.168.1.0/24 table 19780 proto 77
+ip route del throw fd00:1::/48 table 19780 proto 77
+ip route del unreachable ::/0 table 19780 proto 77
+ip route del 0.0.0.0/0 dev martlet0 table 19780 proto 77
 ip link set martlet0 mtu 1400
 ip address add 10.9.0.5/32 dev martlet0 noprefixroute
 ip address add fd00:9::5/128 dev martlet0 nodad noprefixroute
@@ -309,6 +365,16 @@ func TestNormal(t *testing.T) {
 	double.Routes = prefixes("10.0.0.1/8", "10.0.0.0/8", "10.2.3.4/8")
 	if diff := cmp.Diff(prefixes("10.0.0.0/8"), normal(t, double).Routes, same); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+
+	// Of equal prefixes the user's wish counts most, and no way least.
+	equal := Config{
+		Device: "martlet0", Outside: prefixes("10.0.0.0/8"), Routes: prefixes("10.0.0.0/8", "10.1.0.0/16", "::/0"),
+		Unreachable: prefixes("10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "::/0"),
+	}
+	got = normal(t, equal)
+	if diff := cmp.Diff([][]netip.Prefix{prefixes("10.0.0.0/8"), prefixes("10.1.0.0/16", "::/0"), prefixes("10.2.0.0/16")}, [][]netip.Prefix{got.Outside, got.Routes, got.Unreachable}, same); diff != "" {
+		t.Errorf("equal prefixes (-want +got):\n%s", diff)
 	}
 
 	for want, change := range map[string]func(*Config){

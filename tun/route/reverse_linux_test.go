@@ -34,7 +34,16 @@ func TestReversePathCheck(t *testing.T) {
 			device := host.open()
 			router, fw := New(t.TempDir(), nil), firewall.New(nil)
 			rules := firewall.Rules{Device: "martlet0", Mark: DefaultMark, RestoreMark: true, Ports: []uint16{4500}, ProtectAddresses: warrior().Addresses}
-			host.do(func() error { return errors.Join(router.Set(warrior()), fw.Set(rules)) })
+			peer.ip("address add 198.51.100.200/32 dev eth0")
+			c := warrior()
+			c.Outside = prefixes("198.51.100.192/26")
+			host.do(func() error { return errors.Join(router.Set(c), fw.Set(rules)) })
+
+			unmarked := host.socket("[::]:0", 0)
+			go reflect(peer.socket("198.51.100.200:7000", 0))
+			if err := exchange(unmarked, "198.51.100.200:7000"); err != nil {
+				t.Errorf("an unmarked packet to a network that is kept outside: %v", err)
+			}
 
 			outer := host.socket("[::]:0", DefaultMark)
 			for _, to := range []string{"198.51.100.1:4500", "192.0.2.1:4500", "[2001:db8:1::1]:4500"} {
@@ -59,7 +68,7 @@ func TestReversePathCheck(t *testing.T) {
 				t.Errorf("an unmarked packet: %v", err)
 			}
 			in := udpPacket(netip.MustParseAddrPort("203.0.113.9:9"), netip.MustParseAddrPort("10.9.0.5:7777"), "in")
-			if n, err := device.Write([]tun.Frame{{Pieces: [][]byte{in[:3], in[3:]}}}); n != 1 || err != nil {
+			if n, err := device.Queues()[0].Write([]tun.Frame{{Pieces: [][]byte{in[:3], in[3:]}}}); n != 1 || err != nil {
 				t.Errorf("write to the device: %d, %v", n, err)
 			}
 			if err := expect(inner, "in"); err != nil {
@@ -188,9 +197,9 @@ func (n *testNamespace) expectReversePathDrop(c *net.UDPConn, to string) error {
 func expectFromHost(device tun.Device, from, to netip.Addr) error {
 	result := make(chan error, 1)
 	go func() {
-		frames := make([]tun.Frame, device.Batch())
+		frames := make([]tun.Frame, device.Queues()[0].Batch())
 		for {
-			n, err := device.Read(frames)
+			n, err := device.Queues()[0].Read(frames)
 			if err != nil {
 				result <- err
 				return

@@ -7,106 +7,36 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
-// New makes a Router. It keeps its state file in the folder stateDir, which it
-// creates; log may be nil. The Router acts on the network namespace that the
-// calling thread is in at Set and Close.
-func New(stateDir string, log *zap.Logger) Router {
-	if log == nil {
-		log = zap.NewNop()
-	}
-	return &router{dir: stateDir, log: log}
-}
-
-type router struct {
-	dir string
-	log *zap.Logger
-
-	mu   sync.Mutex
-	have state
-	file *stateFile // nil until the first Set
-}
-
-func (r *router) Set(c Config) error {
-	c, err := c.normal()
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.apply(c)
-}
-
-func (r *router) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.file == nil {
-		return nil
-	}
-	return r.apply(Config{})
-}
-
-// apply comes to c, the zero Config being nothing at all. The state file is
-// written before the host is touched, with all that was and all that will be.
-func (r *router) apply(c Config) error {
-	if r.file == nil {
-		file, err := createStateFile(r.dir, c.Device)
-		if err != nil {
-			return err
-		}
-		r.file = file
-	}
-	others, err := livingOthers(r.dir, r.file)
-	if err != nil {
-		return err
-	}
-	device := c.Device
+// prepare decides how to come from have to want, in the network namespace of the calling
+// thread, and returns the state after it and what does it.
+func prepare(have state, want Config, others []setting) (state, func(*zap.Logger) error, error) {
+	device := want.Device
 	if device == "" {
-		device = r.have.Config.Device
+		device = have.Config.Device
 	}
-	f := gather(device, others)
-	ops, next := plan(r.have, c, f)
-	if c.Device != "" {
-		if err := r.file.write(union(r.have, next)); err != nil {
+	f := gather(device, others, want.Forward)
+	ops, next := plan(have, want, f)
+	return next, func(log *zap.Logger) error {
+		if err := carryOut(ops, log); err != nil {
 			return err
 		}
-	}
-	if err := carryOut(ops, r.log); err != nil {
-		r.have = union(r.have, next)
-		return err
-	}
-	r.have = next
-	if c.Device == "" {
-		err := r.file.remove()
-		r.file = nil
-		return err
-	}
-	return r.file.write(next)
-}
-
-// union is what may be in force while a host goes from a to b.
-func union(a, b state) state {
-	out := b
-	if b.Config.Device == "" {
-		return a
-	}
-	out.Config.Addresses, _ = normalPrefixes(append(a.Config.Addresses[:len(a.Config.Addresses):len(a.Config.Addresses)], b.Config.Addresses...), false)
-	out.Config.Routes, _ = normalPrefixes(append(a.Config.Routes[:len(a.Config.Routes):len(a.Config.Routes)], b.Config.Routes...), true)
-	for _, s := range a.Settings {
-		if !inGroup(b.Settings, s.Group) {
-			out.Settings = append(out.Settings[:len(out.Settings):len(out.Settings)], s)
+		for _, a := range want.Addresses {
+			if a.Addr().Is6() && f.V6 {
+				AwaitLocal(a.Addr())
+			}
 		}
-	}
-	return out
+		return nil
+	}, nil
 }
 
-// sysctlKeys are those whose values plan wants among its facts.
+// sysctlKeys are those whose values plan wants among its facts. The interfaces matter
+// for forwarding only.
 func sysctlKeys(device string, interfaces []string) []string {
 	keys := []string{validMark, forward4, redirects4, forward6, generation(device)}
 	for _, name := range interfaces {
@@ -115,15 +45,11 @@ func sysctlKeys(device string, interfaces []string) []string {
 	return keys
 }
 
-// gather finds out what plan must know.
-func gather(device string, others []setting) facts {
+// gather finds out what plan must know for a Config, or, not forwarding, for none.
+func gather(device string, others []setting, forward bool) facts {
 	f := facts{Sysctl: map[string]string{}, Others: others}
-	if entries, err := os.ReadDir(procSys + "net/ipv4/conf"); err == nil {
-		for _, e := range entries {
-			if e.Name() != "all" && e.Name() != "default" {
-				f.Interfaces = append(f.Interfaces, e.Name())
-			}
-		}
+	if forward {
+		f.Interfaces = interfaces()
 	}
 	for _, key := range sysctlKeys(device, f.Interfaces) {
 		if value, err := readSysctl(key); err == nil {
@@ -137,21 +63,37 @@ func gather(device string, others []setting) facts {
 	return f
 }
 
-func carryOut(ops []operation, log *zap.Logger) error {
-	var failed []error
-	for _, op := range ops {
-		err := op.carryOut()
-		if err == nil {
-			log.Debug("route", zap.Stringer("step", op))
-			continue
-		}
-		wrapped := &Error{Step: op.String(), Hint: hint(err), Err: err}
-		if op.verb == add {
-			return errors.Join(append(failed, wrapped)...)
-		}
-		failed = append(failed, wrapped) // take away the rest all the same
+func interfaces() []string {
+	entries, err := os.ReadDir(procSys + "net/ipv4/conf")
+	if err != nil {
+		return nil
 	}
-	return errors.Join(failed...)
+	var out []string
+	for _, e := range entries {
+		if e.Name() != "all" && e.Name() != "default" {
+			out = append(out, e.Name())
+		}
+	}
+	return out
+}
+
+// kernel is one socket for several requests, and the interfaces that they were about.
+type kernel struct {
+	*netlink.Handle
+	links map[string]netlink.Link
+}
+
+func carryOut(ops []operation, log *zap.Logger) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("route: open netlink: %w", err)
+	}
+	defer handle.Close()
+	k := kernel{handle, map[string]netlink.Link{}}
+	return each(ops, log, func(op operation) error { return op.carryOut(k) })
 }
 
 func hint(err error) string {
@@ -164,7 +106,7 @@ func hint(err error) string {
 	return ""
 }
 
-func (o operation) carryOut() error {
+func (o operation) carryOut(k kernel) error {
 	switch {
 	case o.sysctl.Key != "":
 		if o.verb == remove {
@@ -172,16 +114,16 @@ func (o operation) carryOut() error {
 		}
 		return writeSysctl(o.sysctl.Key, o.sysctl.Want)
 	case o.up, o.mtu != 0, o.address.IsValid():
-		return o.onDevice()
+		return o.onDevice(k)
 	case o.route.prefix.IsValid():
-		return o.route.carryOut(o.verb)
+		return o.route.carryOut(k, o.verb)
 	default:
-		return o.rule.carryOut(o.verb)
+		return o.rule.carryOut(k, o.verb)
 	}
 }
 
-func (o operation) onDevice() error {
-	link, err := linkByName(o.device)
+func (o operation) onDevice(k kernel) error {
+	link, err := k.link(o.device)
 	if err != nil {
 		if o.verb == remove {
 			return ignore(err, unix.ENODEV)
@@ -190,53 +132,59 @@ func (o operation) onDevice() error {
 	}
 	switch {
 	case o.up:
-		return netlink.LinkSetUp(link)
+		return k.LinkSetUp(link)
 	case o.mtu != 0:
 		if link.Attrs().MTU == o.mtu {
 			return nil
 		}
-		return netlink.LinkSetMTU(link, o.mtu)
+		return k.LinkSetMTU(link, o.mtu)
 	}
 	a := &netlink.Addr{IPNet: ipNet(o.address)}
 	if o.verb == remove {
-		return ignore(netlink.AddrDel(link, a), unix.EADDRNOTAVAIL)
+		return ignore(k.AddrDel(link, a), unix.EADDRNOTAVAIL)
 	}
 	a.Flags = unix.IFA_F_NOPREFIXROUTE
 	if o.address.Addr().Is6() {
 		a.Flags |= unix.IFA_F_NODAD
 	}
-	return netlink.AddrReplace(link, a)
+	return k.AddrReplace(link, a)
 }
 
-func (e routeEntry) carryOut(v verb) error {
-	link, err := linkByName(e.device)
-	if err != nil {
-		if v == remove {
-			return ignore(err, unix.ENODEV)
-		}
-		return err
-	}
+func (e routeEntry) carryOut(k kernel, v verb) error {
 	route := &netlink.Route{
-		LinkIndex: link.Attrs().Index,
-		Dst:       ipNet(e.prefix),
-		Table:     e.table,
-		Protocol:  Protocol,
-		Scope:     netlink.SCOPE_LINK,
+		Dst:      ipNet(e.prefix),
+		Table:    e.table,
+		Protocol: Protocol,
+		Scope:    netlink.SCOPE_UNIVERSE,
 	}
-	if e.prefix.Addr().Is6() {
-		route.Scope = netlink.SCOPE_UNIVERSE
+	switch e.purpose {
+	case into:
+		link, err := k.link(e.device)
+		if err != nil {
+			if v == remove {
+				return ignore(err, unix.ENODEV)
+			}
+			return err
+		}
+		route.LinkIndex = link.Attrs().Index
+		if e.prefix.Addr().Is4() {
+			route.Scope = netlink.SCOPE_LINK
+		}
+	case outside:
+		route.Type = unix.RTN_THROW
+	case nowhere:
+		route.Type = unix.RTN_UNREACHABLE
+	}
+	if v == remove {
+		return ignore(k.RouteDel(route), unix.ESRCH, unix.ENOENT)
 	}
 	if e.source.IsValid() {
 		route.Src = net.IP(e.source.AsSlice())
 	}
-	if v == remove {
-		route.Src = nil
-		return ignore(netlink.RouteDel(route), unix.ESRCH, unix.ENOENT)
-	}
-	return netlink.RouteReplace(route)
+	return k.RouteReplace(route)
 }
 
-func (e ruleEntry) carryOut(v verb) error {
+func (e ruleEntry) carryOut(k kernel, v verb) error {
 	rule := netlink.NewRule()
 	rule.Family = netlink.FAMILY_V6
 	if e.v4 {
@@ -248,31 +196,29 @@ func (e ruleEntry) carryOut(v verb) error {
 	rule.Table = e.table
 	rule.Protocol = Protocol
 	if v == remove {
-		return ignore(netlink.RuleDel(rule), unix.ENOENT)
+		return ignore(k.RuleDel(rule), unix.ENOENT)
 	}
-	return ignore(netlink.RuleAdd(rule), unix.EEXIST)
+	return ignore(k.RuleAdd(rule), unix.EEXIST)
 }
 
-func linkByName(name string) (netlink.Link, error) {
-	link, err := netlink.LinkByName(name)
+// link finds an interface; its MTU is that of before the first request.
+func (k kernel) link(name string) (netlink.Link, error) {
+	if link, ok := k.links[name]; ok {
+		return link, nil
+	}
+	link, err := k.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
 		return nil, fmt.Errorf("%s: %w", name, unix.ENODEV)
+	}
+	if err == nil {
+		k.links[name] = link
 	}
 	return link, err
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: net.IP(p.Addr().AsSlice()), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-func ignore(err error, harmless ...error) error {
-	for _, h := range harmless {
-		if errors.Is(err, h) {
-			return nil
-		}
-	}
-	return err
 }
 
 // SourceWithin finds an address of the host that lies within one of prefixes, the
