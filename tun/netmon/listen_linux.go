@@ -1,8 +1,10 @@
 package netmon
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -10,8 +12,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// links lists the interfaces and all addresses, each once: package net would ask for all
+// addresses again for each interface.
+func links() ([]link, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // by a change, of which news will come
+		return nil, err
+	}
+	of := map[int][]netip.Addr{}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			of[a.LinkIndex] = append(of[a.LinkIndex], addr.Unmap())
+		}
+	}
+	out := make([]link, len(all))
+	for i, l := range all {
+		out[i] = link{l, of[l.Index]}
+	}
+	return out, nil
+}
+
 // listen has the kernel tell of links, addresses and routes.
-func (m *monitor) listen() (<-chan news, error) {
+func (m *monitor) listen() (chan news, error) {
 	failed := func(err error) {
 		select {
 		case <-m.stop: // closing ends a subscription with an error
@@ -65,12 +91,14 @@ func (m *monitor) forward(out chan<- news, links <-chan netlink.LinkUpdate, addr
 	clock := time.NewTicker(poll)
 	defer clock.Stop()
 	for {
-		var n news
+		var n notice
 		select {
 		case <-clock.C:
 			if links != nil && addrs != nil && routes != nil {
 				continue
 			}
+			m.looks.Store(true)
+			n.about = aLink
 		case <-m.stop:
 			return
 		case _, ok := <-links:
@@ -78,40 +106,33 @@ func (m *monitor) forward(out chan<- news, links <-chan netlink.LinkUpdate, addr
 				links = nil
 				continue
 			}
+			n.about = aLink
 		case _, ok := <-addrs:
 			if !ok {
 				addrs = nil
 				continue
 			}
+			n.about = anAddress
 		case r, ok := <-routes:
 			if !ok {
 				routes = nil
 				continue
 			}
-			if !m.leadsOut(&r.Route) {
+			if r.Table != unix.RT_TABLE_MAIN {
 				continue
 			}
-			n.sure = true
+			n = notice{about: aRoute, link: r.LinkIndex, to: destination(&r.Route)}
 		}
-		select {
-		case out <- n:
-		case <-m.stop:
-			return
-		}
+		m.notify(out, n)
 	}
 }
 
-// leadsOut tells whether a route is a default route of the host's own. Other routes
-// come with their addresses, or are too many.
-func (m *monitor) leadsOut(r *netlink.Route) bool {
-	if r.Table != unix.RT_TABLE_MAIN {
-		return false
+// destination is that of a route; it is nil for default routes of some kernels.
+func destination(r *netlink.Route) netip.Prefix {
+	if r.Dst == nil {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	if r.Dst != nil {
-		if ones, _ := r.Dst.Mask.Size(); ones > 0 {
-			return false
-		}
-	}
-	own, err := net.InterfaceByName(m.ignore)
-	return err != nil || own.Index != r.LinkIndex
+	addr, _ := netip.AddrFromSlice(r.Dst.IP)
+	ones, _ := r.Dst.Mask.Size()
+	return netip.PrefixFrom(addr, ones)
 }

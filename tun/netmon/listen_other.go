@@ -1,27 +1,11 @@
-//go:build !linux
+//go:build !linux && !windows && !darwin && !freebsd && !openbsd
 
 package netmon
 
-import "time"
+import "errors"
 
-// listen has the interfaces looked at every few seconds.
-func (m *monitor) listen() (<-chan news, error) {
-	out := make(chan news)
-	m.tasks.Go(func() {
-		ticker := time.NewTicker(poll)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-m.stop:
-				return
-			case <-ticker.C:
-			}
-			select {
-			case <-m.stop:
-				return
-			case out <- news{}:
-			}
-		}
-	})
-	return out, nil
-}
+// listen fails: nothing is known here of how the system tells.
+func (m *monitor) listen() (chan news, error) { return nil, errors.ErrUnsupported }
+
+// defaultRoutes fails too.
+func defaultRoutes(bool) ([]defaultRoute, error) { return nil, errors.ErrUnsupported }

@@ -1,7 +1,11 @@
 // Package netmon tells when the network of the host is another one than before: addresses,
-// links and default routes. On Linux the kernel says so; elsewhere the interfaces are looked
-// at every few seconds. It tells too when the host may have slept, because peers have
-// then waited in vain.
+// links and default routes. The system says so: Linux by rtnetlink, macOS and the BSDs by a
+// routing socket (PF_ROUTE), Windows by callbacks of its IP Helper. Where it does not, the
+// interfaces are looked at every few seconds. It tells too when the host may have slept,
+// because peers have then waited in vain.
+//
+// Only the part of Linux was ever run, and what is common to all. Those of macOS, FreeBSD,
+// OpenBSD and Windows were compiled and vetted, no more.
 package netmon
 
 import (
@@ -11,12 +15,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 )
 
-// Change says that something is not as it was.
+// Change says that something is not as it was: an address, a link, a default route, or the
+// time. What it was is not told, because the answer is the same: all ways to a peer are looked
+// for again.
 type Change struct {
 	Woken bool // the host has slept, or this process stood still
 }
@@ -45,6 +52,7 @@ const (
 type monitor struct {
 	ignore  string // the tunnel's own interface
 	log     *zap.Logger
+	looks   atomic.Bool // at the default routes too: not all that decides of them is told
 	changes chan Change
 	stop    chan struct{}
 	closing sync.Once
@@ -52,19 +60,32 @@ type monitor struct {
 }
 
 // New watches the network, but for the interface of the name ignore, which is the tunnel's
-// own.
+// own. It fails where the interfaces cannot even be listed.
 func New(ignore string, log *zap.Logger) (Monitor, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	m := &monitor{ignore: ignore, log: log, changes: make(chan Change, 1), stop: make(chan struct{})}
-	news, err := m.listen()
-	if err != nil {
-		return nil, fmt.Errorf("netmon: %w", err)
+	if _, err := links(); err != nil {
+		return nil, fmt.Errorf("netmon: the interfaces of this host cannot be listed: %w", err)
 	}
-	before := m.picture()
-	m.tasks.Go(func() { m.run(before, news) })
+	m := newMonitor(ignore, log)
+	in, err := m.listen()
+	if err != nil {
+		in = make(chan news)
+		m.tasks.Go(func() { m.lookOut(in, err) })
+	}
+	m.begin(in)
 	return m, nil
+}
+
+func newMonitor(ignore string, log *zap.Logger) *monitor {
+	return &monitor{ignore: ignore, log: log, changes: make(chan Change, 1), stop: make(chan struct{})}
+}
+
+// begin compares with what there is now from here on.
+func (m *monitor) begin(in <-chan news) {
+	before := m.picture()
+	m.tasks.Go(func() { m.run(before, in) })
 }
 
 // Changes implements Monitor.
@@ -79,9 +100,6 @@ func (m *monitor) Close() error {
 	})
 	return nil
 }
-
-// news is what the system tells: something may have changed, or (sure) has.
-type news struct{ sure bool }
 
 // run gathers what comes in quick succession and tells of it once.
 func (m *monitor) run(before string, in <-chan news) {
@@ -133,13 +151,19 @@ func (m *monitor) tell(c Change) {
 	m.changes <- c
 }
 
-// picture is the interfaces that are up with their addresses, in words that can be
-// compared.
+// picture is the interfaces that are up with their addresses, and those that lead out if they
+// are to be looked at, in words that can be compared.
 func (m *monitor) picture() string {
 	var lines []string
 	m.interfaces(func(i net.Interface, addrs []netip.Addr) {
 		lines = append(lines, fmt.Sprint(i.Name, i.Flags, addrs))
 	})
+	if m.looks.Load() {
+		for _, v4 := range []bool{true, false} {
+			name, _, _ := DefaultInterface(v4, m.ignore)
+			lines = append(lines, "default "+name)
+		}
+	}
 	return strings.Join(lines, "\n")
 }
 
@@ -150,28 +174,38 @@ func (m *monitor) Addresses() []netip.Addr {
 	return out
 }
 
+// link is an interface with its addresses.
+type link struct {
+	net.Interface
+	addrs []netip.Addr
+}
+
+// LinkMTU is the MTU of the interface that has an address.
+func LinkMTU(addr netip.Addr) (mtu int, ok bool) {
+	all, err := links()
+	if err != nil {
+		return 0, false
+	}
+	i := slices.IndexFunc(all, func(l link) bool { return slices.Contains(l.addrs, addr.WithZone("")) })
+	if i < 0 {
+		return 0, false
+	}
+	return all[i].MTU, true
+}
+
 // interfaces calls f for each interface that is up, with its addresses that are of use.
 func (m *monitor) interfaces(f func(net.Interface, []netip.Addr)) {
-	all, err := net.Interfaces()
+	all, err := links()
 	if err != nil {
 		m.log.Warn("the interfaces of this host cannot be listed", zap.Error(err))
 		return
 	}
-	for _, i := range all {
-		if i.Name == m.ignore || i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 {
+	for _, l := range all {
+		if l.Name == m.ignore || l.Flags&net.FlagUp == 0 || l.Flags&net.FlagLoopback != 0 {
 			continue
 		}
-		addrs, err := i.Addrs()
-		if err != nil {
-			continue // it has gone meanwhile
-		}
-		var usable []netip.Addr
-		for _, a := range addrs {
-			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().IsGlobalUnicast() {
-				usable = append(usable, prefix.Addr().Unmap())
-			}
-		}
+		usable := slices.DeleteFunc(l.addrs, func(a netip.Addr) bool { return !a.IsGlobalUnicast() })
 		slices.SortFunc(usable, netip.Addr.Compare)
-		f(i, usable)
+		f(l.Interface, usable)
 	}
 }
