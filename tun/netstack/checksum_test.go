@@ -14,7 +14,7 @@ import (
 // samples are packets as the stack itself makes them, by what they are.
 func samples(t testing.TB) map[string][]byte {
 	t.Helper()
-	s, err := New(1400)
+	s, err := New(1400, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +52,11 @@ func samples(t testing.TB) map[string][]byte {
 func TestIntact(t *testing.T) {
 	for name, packet := range samples(t) {
 		t.Run(name, func(t *testing.T) {
-			if !intact(packet) {
+			if !intact(packet, tun.Offload{}) {
 				t.Fatalf("refused %x", packet)
 			}
 			for n := 1; n < len(packet); n++ {
-				if intact(packet[:n]) {
+				if intact(packet[:n], tun.Offload{}) {
 					t.Errorf("took the first %d octets of %d", n, len(packet))
 				}
 			}
@@ -68,7 +68,7 @@ func TestIntact(t *testing.T) {
 				b[i] ^= 0x10
 				// Another protocol or a fragment: no checksum that we know.
 				known := !(b[0]>>4 == 6 && (i == 6)) && b[0]>>4 == packet[0]>>4
-				if known && intact(b) {
+				if known && intact(b, tun.Offload{}) {
 					t.Errorf("took it with octet %d damaged", i)
 				}
 			}
@@ -81,12 +81,12 @@ func TestIntactSpecialCases(t *testing.T) {
 
 	none := bytes.Clone(all["udp over IPv4"])
 	binary.BigEndian.PutUint16(none[26:], 0)
-	if !intact(none) {
+	if !intact(none, tun.Offload{}) {
 		t.Error("refused UDP without a checksum over IPv4")
 	}
 	none = bytes.Clone(all["udp over IPv6"])
 	binary.BigEndian.PutUint16(none[46:], 0)
-	if intact(none) {
+	if intact(none, tun.Offload{}) {
 		t.Error("took UDP without a checksum over IPv6")
 	}
 
@@ -105,17 +105,17 @@ func TestIntactSpecialCases(t *testing.T) {
 	}
 	long := append([]byte{udp, 1}, make([]byte, 14)...)
 	chain := extended(hopByHop, []byte{destination, 0, 1, 4, 0, 0, 0, 0}, long)
-	if !intact(chain) {
+	if !intact(chain, tun.Offload{}) {
 		t.Error("refused extension headers")
 	}
 	chain[len(chain)-1] ^= 1
-	if intact(chain) {
+	if intact(chain, tun.Offload{}) {
 		t.Error("took damage behind extension headers")
 	}
-	if intact(extended(hopByHop, []byte{udp, 200, 1, 4, 0, 0, 0, 0})) {
+	if intact(extended(hopByHop, []byte{udp, 200, 1, 4, 0, 0, 0, 0}), tun.Offload{}) {
 		t.Error("took an extension header that is longer than the packet")
 	}
-	if !intact(extended(fragment, []byte{udp, 0, 0, 1, 0, 0, 0, 7})) {
+	if !intact(extended(fragment, []byte{udp, 0, 0, 1, 0, 0, 0, 7}), tun.Offload{}) {
 		t.Error("refused a fragment")
 	}
 
@@ -126,7 +126,7 @@ func TestIntactSpecialCases(t *testing.T) {
 		sum += uint32(binary.BigEndian.Uint16(v4[i:]))
 	}
 	binary.BigEndian.PutUint16(v4[10:], ^uint16(sum+sum>>16))
-	if !intact(v4) {
+	if !intact(v4, tun.Offload{}) {
 		t.Error("refused the first fragment of an IPv4 packet")
 	}
 }

@@ -80,6 +80,7 @@ func (c *packetConn) Close() error {
 
 type listener struct {
 	*gonet.TCPListener
+	stack  *Stack
 	closed atomic.Bool
 }
 
@@ -92,6 +93,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		return nil, opError(err, &l.closed)
 	}
+	_ = l.stack.divide() // what went well once cannot fail
 	return &streamConn{TCPConn: c.(*gonet.TCPConn)}, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -16,9 +15,7 @@ import (
 )
 
 // DialContext connects from inside the stack. The network is tcp, tcp4, tcp6,
-// udp, udp4 or udp6; address is "host:port". A host that is a name is looked up
-// with the resolver of SetResolver, never with that of the operating system.
-// Errors are *net.OpError around those that package net would return
+// udp, udp4 or udp6; address is a literal address and a port. Errors are *net.OpError around those that package net would return
 // (syscall.ECONNREFUSED, os.ErrDeadlineExceeded, net.ErrClosed).
 func (s *Stack) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := s.dial(ctx, network, address)
@@ -37,24 +34,15 @@ func (s *Stack) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	candidates, err := s.resolve(ctx, transport, family, address)
+	remote, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return nil, err
+		return nil, &net.AddrError{Err: "not a literal address and a port", Addr: address}
 	}
-	var first error
-	for _, remote := range candidates {
-		conn, err := s.dialOne(ctx, transport, network, remote)
-		if err == nil {
-			return conn, nil
-		}
-		if first == nil {
-			first = err
-		}
-		if ctx.Err() != nil {
-			break
-		}
+	remote = netip.AddrPortFrom(remote.Addr().Unmap().WithZone(""), remote.Port())
+	if family == 4 && !remote.Addr().Is4() || family == 6 && remote.Addr().Is4() {
+		return nil, &net.AddrError{Err: fmt.Sprintf("no address of family IPv%d", family), Addr: address}
 	}
-	return nil, first
+	return s.dialOne(ctx, transport, network, remote)
 }
 
 func (s *Stack) dialOne(ctx context.Context, transport, network string, remote netip.AddrPort) (net.Conn, error) {
@@ -79,82 +67,8 @@ func (s *Stack) dialOne(ctx context.Context, transport, network string, remote n
 	if err != nil {
 		return nil, fail(err)
 	}
+	_ = s.divide() // what went well once cannot fail
 	return &streamConn{TCPConn: c}, nil
-}
-
-// resolve gives the addresses to try, those of a family that the stack has an
-// address of first.
-func (s *Stack) resolve(ctx context.Context, transport string, family int, address string) ([]netip.AddrPort, error) {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, transport, service)
-	if err != nil {
-		return nil, err
-	}
-	var found []netip.Addr
-	if a, err := netip.ParseAddr(host); err == nil {
-		found = []netip.Addr{a}
-	} else {
-		s.mu.Lock()
-		resolver := s.resolver
-		s.mu.Unlock()
-		if resolver == nil {
-			return nil, &net.DNSError{Err: "no name server inside the tunnel; give a literal address", Name: host}
-		}
-		if found, err = resolver.LookupNetIP(ctx, "ip", host); err != nil {
-			return nil, err
-		}
-	}
-	var out, later []netip.AddrPort
-	own := s.Addresses()
-	for _, a := range found {
-		a = a.Unmap().WithZone("")
-		if family == 4 && !a.Is4() || family == 6 && a.Is4() {
-			continue
-		}
-		if slices.ContainsFunc(own, func(o netip.Addr) bool { return o.Is4() == a.Is4() }) {
-			out = append(out, netip.AddrPortFrom(a, uint16(port)))
-		} else {
-			later = append(later, netip.AddrPortFrom(a, uint16(port)))
-		}
-	}
-	out = append(out, later...)
-	if len(out) == 0 {
-		return nil, &net.AddrError{Err: fmt.Sprintf("no address of family IPv%d", family), Addr: host}
-	}
-	return out, nil
-}
-
-// SetResolver sets what DialContext looks names up with; nil, as at the start,
-// refuses names.
-func (s *Stack) SetResolver(r *net.Resolver) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.resolver = r
-}
-
-// Resolver makes a resolver that asks servers, on port 53, through the stack; one
-// after the other when they do not answer. Go's resolver looks into the host's
-// hosts file first and appends the host's search domains to short names.
-func (s *Stack) Resolver(servers []netip.Addr) *net.Resolver {
-	servers = slices.Clone(servers)
-	var turn atomic.Uint32
-	return &net.Resolver{
-		PreferGo: true,
-		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			if len(servers) == 0 {
-				return nil, errors.New("netstack: the tunnel has no name server")
-			}
-			transport, _, err := splitNetwork(network)
-			if err != nil {
-				return nil, err
-			}
-			server := servers[int(turn.Add(1)-1)%len(servers)].Unmap()
-			return s.dialOne(ctx, transport, network, netip.AddrPortFrom(server, 53))
-		},
-	}
 }
 
 // ListenTCP listens on an address of the stack; an unspecified one means all, and
@@ -167,7 +81,7 @@ func (s *Stack) ListenTCP(local netip.AddrPort) (net.Listener, error) {
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(local), Err: plain(err)}
 	}
-	return &listener{TCPListener: l}, nil
+	return &listener{TCPListener: l, stack: s}, nil
 }
 
 // ListenPacket opens a UDP socket on an address of the stack, by the rules of

@@ -7,26 +7,19 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"martlet/tun"
 )
 
-// queueLength bounds the packets that wait for a Read.
-const queueLength = 512
-
-// link is the link endpoint of the stack. A sender waits while the queue is full,
-// which slows TCP down without a loss. What the stack sends from within a
-// Write must not wait, since the same goroutine may be the one that Reads: that
-// is ICMP and resets, and these are dropped instead.
-//
-// It ends in two steps: from closing on nobody waits any more, so that the
-// stack can abort its connections and still send their resets; from done on
-// nothing more comes, and what is queued can be read to the end.
+// link is the link endpoint of the stack. What leaves the stack waits in its queue.
+// What the stack sends from within a Write must not wait there, since the same goroutine
+// may be the one that Reads: that is ICMP and resets, and these are dropped instead.
 type link struct {
-	queue   chan *stack.PacketBuffer
+	queue   *queue
 	closing chan struct{}
-	done    chan struct{}
 	mtu     atomic.Uint32
 
-	closeOnce, doneOnce sync.Once
+	closeOnce sync.Once
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -38,44 +31,19 @@ var (
 )
 
 func newLink(mtu int) *link {
-	l := &link{
-		queue:   make(chan *stack.PacketBuffer, queueLength),
-		closing: make(chan struct{}),
-		done:    make(chan struct{}),
-	}
+	l := &link{queue: newQueue(), closing: make(chan struct{})}
 	l.mtu.Store(uint32(mtu))
 	return l
 }
 
 // WritePackets implements stack.LinkWriter.
 func (l *link) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
-	n := 0
-	for _, pkt := range packets.AsSlice() {
-		select {
-		case <-l.done:
-			return n, &tcpip.ErrClosedForSend{}
-		default:
-		}
-		kept := pkt.IncRef()
-		select {
-		case l.queue <- kept:
-			n++
-			continue
-		default:
-		}
-		if fromWrite(pkt) {
-			kept.DecRef()
-			return n, &tcpip.ErrNoBufferSpace{}
-		}
-		select {
-		case l.queue <- kept:
-			n++
-		case <-l.closing:
-			kept.DecRef()
-			return n, &tcpip.ErrClosedForSend{}
+	for n, pkt := range packets.AsSlice() {
+		if err := l.queue.put(pkt, !fromWrite(pkt)); err != nil {
+			return n, err
 		}
 	}
-	return n, nil
+	return packets.Len(), nil
 }
 
 // fromWrite tells whether the stack makes such packets inside Stack.Write.
@@ -88,36 +56,6 @@ func fromWrite(pkt *stack.PacketBuffer) bool {
 		return len(b) >= header.TCPMinimumSize && header.TCP(b).Flags()&header.TCPFlagRst != 0
 	}
 	return false
-}
-
-// next waits for a packet; false once the link is shut and the queue is empty.
-func (l *link) next() (*stack.PacketBuffer, bool) {
-	select {
-	case pkt := <-l.queue:
-		return pkt, true
-	case <-l.done:
-		pkt := l.poll()
-		return pkt, pkt != nil
-	}
-}
-
-// poll takes a packet if there is one.
-func (l *link) poll() *stack.PacketBuffer {
-	select {
-	case pkt := <-l.queue:
-		return pkt
-	default:
-		return nil
-	}
-}
-
-// release lets go those who wait for room in the queue.
-func (l *link) release() { l.closeOnce.Do(func() { close(l.closing) }) }
-
-// shut ends the link.
-func (l *link) shut() {
-	l.release()
-	l.doneOnce.Do(func() { close(l.done) })
 }
 
 // DeliverNetworkPacket implements stack.NetworkDispatcher for the coalescer.
@@ -133,6 +71,18 @@ func (l *link) DeliverNetworkPacket(protocol tcpip.NetworkProtocolNumber, pkt *s
 // DeliverLinkPacket implements stack.NetworkDispatcher; there are no packet sockets.
 func (l *link) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketBuffer) {}
 
+// release lets go those who wait for room in the queue.
+func (l *link) release() {
+	l.closeOnce.Do(func() { close(l.closing) })
+	l.queue.release()
+}
+
+// shut ends the link.
+func (l *link) shut() {
+	l.release()
+	l.queue.shut()
+}
+
 // Attach implements stack.LinkEndpoint.
 func (l *link) Attach(d stack.NetworkDispatcher) {
 	l.mu.Lock()
@@ -147,12 +97,30 @@ func (l *link) IsAttached() bool {
 	return l.dispatcher != nil
 }
 
-// GSOMaxSize implements stack.GSOEndpoint.
-func (*link) GSOMaxSize() uint32 { return 65535 }
+// GSOMaxSize implements stack.GSOEndpoint. The stack fills a run with as much payload as
+// this leaves after all the headers that it knows. A run is of whole segments, as many as fit into
+// one datagram's worth of memory when they are sealed, so that those of several runs can be
+// sent together: only segments of equal length can.
+func (l *link) GSOMaxSize() uint32 {
+	const (
+		headers = header.TCPTotalHeaderMaximumSize + 1 // what the stack leaves room for
+		options = 40                                   // the stack's segments always have room for all
+		sealing = 64                                   // what ESP adds to a packet, about
+	)
+	mtu := l.MTU()
+	segments := max(tun.MaxMTU/(mtu+sealing), 1)
+	return min(headers+segments*(mtu-header.IPv4MinimumSize-header.TCPMinimumSize-options), tun.MaxMTU)
+}
 
-// SupportedGSO implements stack.GSOEndpoint: the stack hands whole runs of
-// segments to the link layer and cuts them right before WritePackets.
-func (*link) SupportedGSO() stack.SupportedGSO { return stack.GVisorGSOSupported }
+// SupportedGSO implements stack.GSOEndpoint: runs of TCP segments come as one packet,
+// with the checksum of the pseudo header alone; so does a single segment of a connection.
+func (*link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+
+// Capabilities implements stack.LinkEndpoint. Incoming checksums are verified before the
+// stack sees a packet. Of what goes out and is not a run of TCP the stack makes the
+// checksums itself: what it would leave of UDP is a zero, which says that there is none, also in
+// fragments where nobody could make it later.
+func (*link) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityRXChecksumOffload }
 
 // MTU implements stack.LinkEndpoint.
 func (l *link) MTU() uint32 { return l.mtu.Load() }
@@ -162,13 +130,12 @@ func (l *link) SetMTU(mtu uint32) { l.mtu.Store(mtu) }
 
 // The rest of stack.LinkEndpoint: no link-layer header, address or goroutine.
 
-func (*link) MaxHeaderLength() uint16                      { return 0 }
-func (*link) LinkAddress() tcpip.LinkAddress               { return "" }
-func (*link) SetLinkAddress(tcpip.LinkAddress)             {}
-func (*link) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityRXChecksumOffload }
-func (*link) Wait()                                        {}
-func (*link) ARPHardwareType() header.ARPHardwareType      { return header.ARPHardwareNone }
-func (*link) AddHeader(*stack.PacketBuffer)                {}
-func (*link) ParseHeader(*stack.PacketBuffer) bool         { return true }
-func (l *link) Close()                                     { l.shut() }
-func (*link) SetOnCloseAction(func())                      {}
+func (*link) MaxHeaderLength() uint16                 { return 0 }
+func (*link) LinkAddress() tcpip.LinkAddress          { return "" }
+func (*link) SetLinkAddress(tcpip.LinkAddress)        {}
+func (*link) Wait()                                   {}
+func (*link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareNone }
+func (*link) AddHeader(*stack.PacketBuffer)           {}
+func (*link) ParseHeader(*stack.PacketBuffer) bool    { return true }
+func (l *link) Close()                                { l.shut() }
+func (*link) SetOnCloseAction(func())                 {}
