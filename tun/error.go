@@ -12,13 +12,16 @@ const (
 
 // OpenError tells why there is no TUN interface.
 type OpenError struct {
-	Name string // the name that was asked for
+	Name string // the name that was asked for; empty for any
 	Hint string // what a person can do; may be empty
 	Err  error
 }
 
 func (e *OpenError) Error() string {
 	s := fmt.Sprintf("tun: open %q: %v", e.Name, e.Err)
+	if e.Name == "" {
+		s = fmt.Sprintf("tun: %v", e.Err)
+	}
 	if e.Hint != "" {
 		s += "; " + e.Hint
 	}

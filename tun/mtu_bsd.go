@@ -7,11 +7,10 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // setMTU is ifconfig's SIOCSIFMTU: the name in 16 octets, then the number.
-func setMTU(_ wgtun.Device, name string, mtu int) error {
+func setMTU(_ library, name string, mtu int) error {
 	var request struct {
 		name [unix.IFNAMSIZ]byte
 		mtu  int32

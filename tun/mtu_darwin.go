@@ -2,10 +2,9 @@ package tun
 
 import (
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
-func setMTU(_ wgtun.Device, name string, mtu int) error {
+func setMTU(_ library, name string, mtu int) error {
 	var request unix.IfreqMTU
 	copy(request.Name[:unix.IFNAMSIZ-1], name)
 	request.MTU = int32(mtu)

@@ -3,15 +3,10 @@ package tun_test
 import (
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -19,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"martlet/tun"
-	"martlet/tun/netstack"
 )
 
 // enterNamespace moves the test's goroutine into a network namespace of its own,
@@ -34,19 +28,22 @@ func enterNamespace(t *testing.T) {
 
 func TestDevice(t *testing.T) {
 	enterNamespace(t)
-	device, err := tun.Open("martlet0", 1400)
+	device, err := tun.Open("martlet0", 1400, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer device.Close()
+	if limits := device.(interface{ Limits() []string }).Limits(); len(device.Queues()) != 3 || len(limits) > 0 {
+		t.Errorf("%d queues, %q", len(device.Queues()), limits)
+	}
 	check := func(mtu int) {
 		t.Helper()
 		link, err := netlink.LinkByName("martlet0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if device.Name() != "martlet0" || device.MTU() != mtu || link.Attrs().MTU != mtu || device.Batch() < 1 {
-			t.Errorf("name %s, mtu %d, batch %d; the kernel says %d", device.Name(), device.MTU(), device.Batch(), link.Attrs().MTU)
+		if device.Name() != "martlet0" || device.MTU() != mtu || link.Attrs().MTU != mtu || device.Queues()[0].Batch() < 1 {
+			t.Errorf("name %s, mtu %d, batch %d; the kernel says %d", device.Name(), device.MTU(), device.Queues()[0].Batch(), link.Attrs().MTU)
 		}
 	}
 	check(1400)
@@ -59,35 +56,45 @@ func TestDevice(t *testing.T) {
 	}
 	check(1300)
 
-	_, err = tun.Open("martlet0", 1400)
+	_, err = tun.Open("martlet0", 1400, 1)
 	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "choose another name") {
 		t.Errorf("name taken: got %v", err)
 	}
-	_, err = tun.Open("a name that is much too long", 1400)
+	_, err = tun.Open("a name that is much too long", 1400, 1)
 	if err == nil || !strings.Contains(err.Error(), "15 characters") {
 		t.Errorf("name too long: got %v", err)
 	}
-	counted, err := tun.Open("many%d", 1400)
+	counted, err := tun.Open("many%d", 1400, 1)
 	if err != nil || counted.Name() != "many0" {
 		t.Fatalf("numbered name: %v", err)
 	}
 	counted.Close()
 
 	blocked := make(chan error)
-	go func() {
-		_, err := device.Read(make([]tun.Frame, 1))
-		blocked <- err
-	}()
+	for _, q := range device.Queues() {
+		go func() {
+			_, err := q.Read(make([]tun.Frame, 1))
+			blocked <- err
+		}()
+	}
 	if err := device.Close(); err != nil {
 		t.Error(err)
 	}
 	if err := device.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
-	if err := <-blocked; !errors.Is(err, os.ErrClosed) {
-		t.Errorf("blocked Read: got %v", err)
+	for range device.Queues() {
+		if err := <-blocked; !errors.Is(err, os.ErrClosed) {
+			t.Errorf("blocked Read: got %v", err)
+		}
 	}
-	if _, err := device.Write([]tun.Frame{{Pieces: [][]byte{{0x45}}}}); !errors.Is(err, os.ErrClosed) {
+	if _, err := device.Queues()[0].TryRead(make([]tun.Frame, 1)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("TryRead after Close: got %v", err)
+	}
+	if err := device.SetMTU(1400); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("SetMTU after Close: got %v", err)
+	}
+	if _, err := device.Queues()[0].Write([]tun.Frame{{Pieces: [][]byte{{0x45}}}}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Write after Close: got %v", err)
 	}
 	if _, err := netlink.LinkByName("martlet0"); err == nil {
@@ -98,7 +105,7 @@ func TestDevice(t *testing.T) {
 // Without the right to it: the test binary again, as nobody.
 func TestOpenWithoutRight(t *testing.T) {
 	if os.Getenv("MARTLET_TUN_CHILD") != "" {
-		_, err := tun.Open("martlet0", 1400)
+		_, err := tun.Open("martlet0", 1400, 1)
 		fmt.Print(err)
 		return
 	}
@@ -131,100 +138,32 @@ func TestOpenWithoutRight(t *testing.T) {
 	}
 }
 
-// The kernel's TCP over the device to one of our stacks: super-packets are cut on
-// the way out and joined on the way in.
-func TestTraffic(t *testing.T) {
-	enterNamespace(t)
-	device, err := tun.Open("martlet0", 1400)
-	if err != nil {
-		t.Fatal(err)
+// What the kernel does not take is not counted.
+func TestWriteRefused(t *testing.T) {
+	s := newSite(t, tun.Open, 1)
+	q := s.device.Queues()[0]
+	ping := []byte{
+		0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 9, 0, 2, 10, 9, 0, 1,
+		8, 0, 0xf7, 0xff, 0, 0, 0, 0,
 	}
-	link, err := netlink.LinkByName("martlet0")
-	if err != nil {
-		t.Fatal(err)
+	good := tun.Frame{Pieces: [][]byte{ping[:20], nil, ping[20:]}}
+	many := tun.Frame{}
+	for range 2000 {
+		many.Pieces = append(many.Pieces, ping)
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		t.Fatal(err)
-	}
-	// What the kernel does not take is not counted.
-	n, err := device.Write([]tun.Frame{{Pieces: [][]byte{{0xff, 0, 0, 0}}}, {}, {Pieces: [][]byte{make([]byte, 70000)}}})
-	if n != 0 || err != nil {
-		t.Errorf("rubbish: took %d, %v", n, err)
-	}
-	stack, err := netstack.New(1400)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pumps sync.WaitGroup
-	pump := func(from, to tun.Device) {
-		frames := make([]tun.Frame, from.Batch())
-		for {
-			n, err := from.Read(frames)
-			if err != nil {
-				return
-			}
-			to.Write(frames[:n])
-		}
-	}
-	pumps.Go(func() { pump(device, stack) })
-	pumps.Go(func() { pump(stack, device) })
-	defer pumps.Wait()
-	defer device.Close()
-	defer stack.Close()
-
-	for _, pair := range [][2]string{{"10.9.0.2/24", "10.9.0.1"}, {"fd00:9::2/64", "fd00:9::1"}} {
-		own, err := netlink.ParseAddr(pair[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		own.Flags = unix.IFA_F_NODAD
-		if err := netlink.AddrAdd(link, own); err != nil {
-			t.Fatal(err)
-		}
-		remote := netip.MustParseAddr(pair[1])
-		if err := stack.AddAddress(remote); err != nil {
-			t.Fatal(err)
-		}
-		l, err := stack.ListenTCP(netip.AddrPortFrom(remote, 80))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		go func() {
-			if c, err := l.Accept(); err == nil {
-				io.Copy(c, c)
-				c.Close()
-			}
-		}()
-
-		c, err := net.Dial("tcp", netip.AddrPortFrom(remote, 80).String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		const size = 16 << 20
-		go func() {
-			io.Copy(c, io.LimitReader(rand.NewChaCha8([32]byte{1}), size))
-			c.(*net.TCPConn).CloseWrite()
-		}()
-		want := rand.NewChaCha8([32]byte{1})
-		total, a, b := 0, make([]byte, 64<<10), make([]byte, 64<<10)
-		for {
-			n, err := c.Read(a)
-			want.Read(b[:n])
-			if string(a[:n]) != string(b[:n]) {
-				t.Fatalf("%s: the octets from %d on are not those sent", remote, total)
-			}
-			total += n
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		if total != size {
-			t.Errorf("%s: got %d octets of %d", remote, total, size)
-		}
+	n, err := q.Write([]tun.Frame{
+		{Pieces: [][]byte{{0xff, 0, 0, 0}}},
+		{},
+		{Pieces: [][]byte{{}}},
+		{Pieces: [][]byte{make([]byte, 70000)}},
+		many,
+		{Pieces: [][]byte{ping}, Offload: tun.Offload{Partial: true, Start: 20, Offset: 7}},
+		{Pieces: [][]byte{ping}, Offload: tun.Offload{Partial: true, Start: -20, Offset: 2}},
+		{Pieces: [][]byte{ping}, Offload: tun.Offload{GSO: tun.GSOTCPv4, Header: 40, Segment: 1000}},
+		{Pieces: [][]byte{ping}, Offload: tun.Offload{GSO: 77, Header: 24, Segment: 2, Partial: true, Start: 20, Offset: 2}},
+		good,
+	})
+	if n != 1 || err != nil {
+		t.Errorf("took %d, %v", n, err)
 	}
 }

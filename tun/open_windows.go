@@ -2,29 +2,28 @@ package tun
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"runtime"
 
 	"golang.org/x/sys/windows"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
+
+// driver loads wintun.dll, from where the library looks for it.
+func driver() error {
+	dll, err := windows.LoadLibraryEx("wintun.dll", 0, windows.LOAD_LIBRARY_SEARCH_APPLICATION_DIR|windows.LOAD_LIBRARY_SEARCH_SYSTEM32)
+	if err != nil {
+		return fmt.Errorf("load wintun.dll: %w", err)
+	}
+	return windows.FreeLibrary(dll)
+}
 
 func hint(err error) string {
 	switch {
-	case errors.Is(err, windows.ERROR_MOD_NOT_FOUND), errors.Is(err, fs.ErrNotExist):
-		return "wintun.dll was not found: put the signed file of this processor type from https://www.wintun.net beside the program"
+	case errors.Is(err, windows.ERROR_MOD_NOT_FOUND), errors.Is(err, windows.ERROR_BAD_EXE_FORMAT), errors.Is(err, fs.ErrNotExist):
+		return wintunHint(runtime.GOARCH)
 	case errors.Is(err, fs.ErrPermission):
 		return "needs Administrator: start from an elevated prompt"
 	}
 	return ""
-}
-
-// setMTU tells the library, which reports that MTU from then on; the interface's
-// own setting is a matter of address configuration.
-func setMTU(native wgtun.Device, _ string, mtu int) error {
-	forcer, ok := native.(interface{ ForceMTU(int) })
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	forcer.ForceMTU(mtu)
-	return nil
 }
