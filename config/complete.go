@@ -1,17 +1,18 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"martlet/crypto/suite"
+	"martlet/tun/proxy"
 )
 
 // Complete checks a Config that was built by hand and fills in what Load would: names,
@@ -20,17 +21,13 @@ import (
 // stays. Calling it again, or on what Load returned, changes nothing. The error is Errors.
 func (c *Config) Complete() error {
 	f := &faults{origin: c.origin}
-	dir := ""
-	if c.origin != nil {
-		dir = c.origin.dir
-	}
-	c.complete(f, dir, time.Now())
+	c.complete(f, time.Now())
 	return f.err()
 }
 
 // complete is Complete after the faults that were found while reading.
-func (c *Config) complete(f *faults, dir string, now time.Time) {
-	f.node(&c.Node, dir)
+func (c *Config) complete(f *faults, now time.Time) {
+	f.node(&c.Node)
 	f.pools(c)
 	f.radius(c)
 	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
@@ -41,33 +38,56 @@ func (c *Config) complete(f *faults, dir string, now time.Time) {
 		}
 		conn.Name = name
 		f.name(path, name)
-		f.connection(c, conn, path, dir, now)
+		f.connection(c, conn, path, now)
 	}
 	f.users(c)
+	f.inside(c)
+	f.killSwitch(c)
 	f.conflicts(c)
 	if len(c.Connections) == 0 && len(f.errs) == 0 {
 		f.warn("connection", "there is no connection, so there is nothing to do")
 	}
-	slices.SortStableFunc(f.warnings, func(a, b Warning) int { return a.Line - b.Line })
+	slices.SortStableFunc(f.warnings, func(a, b Warning) int {
+		return cmp.Or(f.origin.compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 	c.Warnings = f.warnings
 }
 
-func (f *faults) node(n *Node, dir string) {
+func (f *faults) node(n *Node) {
 	fillZero(reflect.ValueOf(n).Elem())
 	f.inRanges(reflect.ValueOf(n).Elem(), "node")
-	if len(n.Device) > 15 || strings.ContainsFunc(n.Device, func(r rune) bool { return r == '/' || unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		f.add("node.device", fmt.Sprintf("%q is no name for a device", n.Device), "at most 15 characters, without '/' and white space")
+	goos := runtime.GOOS
+	if n.Mode == ModeUserspace {
+		goos = "" // there is no device, and the file may be of another system
+	}
+	if hint := deviceFault(goos, n.Device); hint != "" {
+		f.add("node.device", fmt.Sprintf("%q is no name for a device", n.Device), hint)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, n.LogLevel) && !f.has("node.log_level") {
 		f.add("node.log_level", fmt.Sprintf("unknown level %q", n.LogLevel), "debug, info, warn or error")
+	}
+	if n.Profile != "" && n.Profile != ProfileSmall && !f.has("node.profile") {
+		f.add("node.profile", fmt.Sprintf("unknown profile %q", n.Profile), `"small", or leave the key out`)
+	}
+	if !slices.Contains([]string{"", ModeTUN, ModeUserspace, ModeAuto}, n.Mode) && !f.has("node.mode") {
+		f.add("node.mode", fmt.Sprintf("unknown mode %q", n.Mode), `"tun", "userspace" or "auto"`)
+	}
+	if n.Monitor != "" && !f.has("node.monitor") {
+		f.listenAddress("node.monitor", n.Monitor, proxy.Exposure{Open: true})
+	}
+	for i, host := range n.RevocationHosts {
+		_, err := netip.ParseAddr(host)
+		if err != nil && !isHostName(strings.TrimPrefix(host, "*.")) && !f.has(index("node.revocation_hosts", i)) {
+			f.add(index("node.revocation_hosts", i), fmt.Sprintf("%q is no host", host), `a name, an address, or "*." and a name, without http:// and port`)
+		}
 	}
 	f.distinct("node.listen", len(n.Listen), func(i int) any { return n.Listen[i] })
 	if n.IKEPort == n.NATPort && n.NATPort != 0 {
 		f.add("node.ike_port", fmt.Sprintf("is %d, as nat_port", n.IKEPort), "ESP in UDP needs a port of its own; ike_port = 0 opens none")
 	}
 	for key, path := range map[string]*string{"control": &n.Control, "state": &n.State, "key_log": &n.KeyLog} {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(dir, *path)
+		if *path != "" {
+			*path = f.absolute(join("node", key), *path)
 		}
 		// struct sockaddr_un has 108 octets, 104 on BSD, with a NUL.
 		if key == "control" && len(*path) > 103 {
@@ -79,13 +99,16 @@ func (f *faults) node(n *Node, dir string) {
 	}
 }
 
-func (f *faults) connection(all *Config, c *Connection, path, dir string, now time.Time) {
+func (f *faults) connection(all *Config, c *Connection, path string, now time.Time) {
 	fillZero(reflect.ValueOf(c).Elem())
 	f.inRanges(reflect.ValueOf(c).Elem(), path)
 	f.remotes(c, path)
-	f.auth(all, c, path, dir, now)
+	f.auth(all, c, path, now)
 	f.addresses(all, c, path)
 	f.redirect(c, path)
+	if key := join(path, "exclude"); (len(c.Exclude) > 0 || c.AllowLAN) && all.Node.Mode == ModeUserspace {
+		f.add(key, "node.mode is \"userspace\", in which nothing goes past the tunnel by itself", "what does not use the proxies and forwards is outside; take exclude and allow_lan away")
+	}
 	if key := join(path, "tickets"); c.Tickets > maxTickets && !f.has(key) {
 		f.add(key, fmt.Sprintf("%v is too long", time.Duration(c.Tickets)), "24h at most")
 	}
@@ -271,6 +294,7 @@ func (f *faults) addresses(all *Config, c *Connection, path string) {
 		}
 	}
 	f.distinct(domains, len(c.Domains), func(i int) any { return strings.ToLower(c.Domains[i]) })
+	f.trustAnchors(c, path)
 	f.distinct(join(path, "dns"), len(c.DNS), func(i int) any { return c.DNS[i] })
 }
 
@@ -350,6 +374,7 @@ func (f *faults) routes(c *Connection, path string) {
 		f.add(key, `"selectors", "none" and a list exclude each other`, "")
 	}
 	f.distinct(key, len(c.Routes.List), func(i int) any { return c.Routes.List[i] })
+	f.distinct(join(path, "exclude"), len(c.Exclude), func(i int) any { return c.Exclude[i] })
 	if !c.Routes.Selectors || len(c.Request) > 0 || f.has(key) || f.has(join(path, "request")) {
 		return
 	}

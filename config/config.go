@@ -8,11 +8,14 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"martlet/crypto/pki"
 	"martlet/crypto/suite"
+	"martlet/tun/proxy"
 )
 
 // Config is a whole file. The zero value is what an empty file says.
@@ -27,6 +30,15 @@ type Config struct {
 	RADIUS RADIUS `toml:"radius"`
 	// Users are the accounts of peers that log in by EAP with a password, by name.
 	Users map[string]*User `toml:"user"`
+	// Proxies are doors into the tunnel for programs of this host, by name. They, forwards and the
+	// relay for DNS need mode "userspace".
+	Proxies map[string]*Proxy `toml:"proxy"`
+	// Forwards are single ports that lead into the tunnel or out of it, by name.
+	Forwards map[string]*Forward `toml:"forward"`
+	// DNS is how programs of this host ask the resolvers inside the tunnel.
+	DNS DNS `toml:"dns"`
+	// Userspace is how far the clients of a gateway in mode "userspace" get.
+	Userspace Userspace `toml:"userspace"`
 
 	// Warnings are what Load or Complete found weak but allowed, a line each.
 	Warnings []Warning `toml:"-"`
@@ -37,8 +49,15 @@ type Config struct {
 // Node is the program's own settings. In a Config built by hand its ports, Control
 // and State have no default: 0 and "" are what their comments say.
 type Node struct {
-	// Device is the name of the TUN device.
-	Device string `toml:"device" default:"martlet0"`
+	// Mode is where packets of the tunnel come from and go to: "tun" is a device of this host,
+	// with routes, so that every program uses the tunnel; it needs root. "userspace" is inside this
+	// process, without any privilege: programs use the tunnel by the doors that [proxy.NAME],
+	// [forward.NAME] and [dns] open, and nothing else is protected. "auto" is "tun" where that is
+	// allowed and there is no such door, and "userspace" elsewhere. Left out, it is "auto" in a container and "tun" elsewhere.
+	Mode string `toml:"mode"`
+	// Device is the name of the TUN device. macOS has "utun" with a number there, OpenBSD "tun"
+	// with one, and on FreeBSD a number ends it, so that pf knows it for an interface.
+	Device string `toml:"device" default:"martlet0" darwin:"utun77" openbsd:"tun3"`
 	// MTU of the TUN device in octets; 0 computes it from path and cipher.
 	MTU int `toml:"mtu" range:"0,576..65535"`
 	// Listen are the addresses on which a gateway waits for IKE and ESP.
@@ -51,15 +70,42 @@ type Node struct {
 	// 9329); 0 opens none. Peers that do not know another one use 4500; 443 passes most
 	// firewalls.
 	TCPPort uint16 `toml:"tcp_port"`
-	// Mark is the firewall mark of our own packets, which keeps them out of the tunnel.
+	// Mark is the firewall mark of our own packets, which keeps them out of the tunnel on Linux.
 	Mark uint32 `toml:"mark" default:"0x4d610000" range:"1..0xffffffff"`
-	// Table is the number of the routing table of the tunnel's routes.
+	// Table is the number of the routing table of the tunnel's routes on Linux.
 	Table int `toml:"table" default:"19809" range:"1..252,256..0x7fffffff"`
+	// KillSwitch lets nothing of this host and of what it forwards past the tunnel, neither out nor
+	// in, from the start of `martlet up` on until `martlet down` or a signal ends it: not before the
+	// tunnel stands, not while it is lost, and not after martlet failed or was killed. Then the host
+	// stays closed until martlet is started again, or `martlet down` opens it. It is strict: what
+	// the tunnel's routes leave out is closed too, and local networks and those of containers with
+	// it, unless exclude or allow_lan of a connection name them. What passes is martlet's own
+	// traffic, its questions for the names of gateways among it, and DHCP, ARP and neighbour
+	// discovery. Its own is what has Mark on Linux, what comes from its program file on Windows, and
+	// elsewhere what programs of its user exchange with its peers. Other programs get names only from
+	// resolvers that are inside the tunnel or on this host. It needs mode "tun" and a remote for
+	// every connection.
+	KillSwitch bool `toml:"kill_switch"`
+	// NoPortalCheck leaves out to ask, when a gateway gives no answer to `martlet up`, whether the
+	// network wants a login at a page of its own first. That asks two pages of others, by which
+	// Android and Firefox find out the same. With KillSwitch it is never asked unasked.
+	NoPortalCheck bool `toml:"no_portal_check"`
+	// Profile is how much of the machine is used: left out it is as much as processors and memory
+	// allow; "small" is one queue, buffers that are small, and little memory, for a container beside
+	// another program. With less than 256 MiB of memory it is "small" by itself.
+	Profile string `toml:"profile"`
 	// Control is the path of the control socket; without one there is none.
-	Control string `toml:"control" default:"/run/martlet/control.sock" zero:"kept"`
+	Control string `toml:"control" default:"/run/martlet/control.sock" darwin:"/var/run/martlet/control.sock" freebsd:"/var/run/martlet/control.sock" openbsd:"/var/run/martlet/control.sock" windows:"C:\\Program Files\\martlet\\run\\control.sock" zero:"kept"`
+	// Monitor is an address and port for HTTP, "127.0.0.1:9586" for example, with what watches over
+	// programs asks for: /startupz, /livez and /readyz for probes, /metrics for Prometheus, and
+	// /status. Whoever reaches it can read all of that but /status, which only this host can.
+	Monitor string `toml:"monitor"`
+	// Drain is how long connections through proxies and forwards may go on when the
+	// program ends.
+	Drain Duration `toml:"drain" default:"5s"`
 	// State is the folder where what must be undone after a crash is noted; without
 	// one nothing is noted.
-	State string `toml:"state" default:"/run/martlet" zero:"kept"`
+	State string `toml:"state" default:"/run/martlet" darwin:"/var/run/martlet" freebsd:"/var/run/martlet" openbsd:"/var/run/martlet" windows:"C:\\Program Files\\martlet\\run" zero:"kept"`
 	// HalfOpen is how many peers may have begun an IKE SA here and not proven who they are.
 	HalfOpen int `toml:"half_open" default:"10000" range:"1..1000000"`
 	// HalfOpenSource is how many of them may come from one IPv4 address or IPv6 /64.
@@ -74,6 +120,10 @@ type Node struct {
 	Puzzles int `toml:"puzzles" default:"5000" range:"0..1000000" zero:"kept"`
 	// PuzzlesSource is from how many of its own IPv4 address or IPv6 /64 on; 0 is always.
 	PuzzlesSource int `toml:"puzzles_source" default:"500" range:"0..1000000" zero:"kept"`
+	// RevocationHosts are the hosts that may be asked whether a certificate is revoked, wherever
+	// certificates say that this is to be asked: names, addresses, and "*.example" for all names
+	// below example. Without any, every host may be.
+	RevocationHosts []string `toml:"revocation_hosts"`
 	// KeyLog is a folder for Wireshark's key tables. Whoever reads it reads the traffic.
 	KeyLog string `toml:"key_log"`
 	// LogLevel is "debug", "info", "warn" or "error".
@@ -149,10 +199,27 @@ type Connection struct {
 	// Domains are those whose names the resolvers in DNS know, with all below them; peers that
 	// can split DNS ask these resolvers for nothing else (RFC 8598).
 	Domains []string `toml:"domains"`
+	// TrustAnchors are told to peers that want to verify by DNSSEC what the resolvers say of
+	// domains: each is a domain and its DS record, as in "corp.example 20326 8 2 E06D…" (key
+	// tag, algorithm, digest type, digest).
+	TrustAnchors []string `toml:"trust_anchors"`
+	// TrustAnchorsFor are the domains for which, and for all below them, trust anchors are taken
+	// from the gateway; whoever has the trust anchor of a domain can say anything of it. Left
+	// out, none are (RFC 8598).
+	TrustAnchorsFor []string      `toml:"trust_anchors_for"`
+	Anchors         []TrustAnchor `toml:"-"` // TrustAnchors, parsed
+
 	// Routes are the destinations to send into the tunnel: "selectors" (what was
 	// negotiated), "none", or a list of prefixes. A child whose remote side is everything
 	// needs a list (or "none") where no virtual address is requested.
 	Routes Routes `toml:"routes" default:"selectors"`
+	// Exclude are destinations that stay outside of the tunnel though Routes cover them, unless
+	// they do with a longer prefix. A kill switch lets them pass. They need a device.
+	Exclude []netip.Prefix `toml:"exclude"`
+	// AllowLAN is Exclude for the private networks that this host is attached to at the time, up
+	// to a /16 or an IPv6 /48, and for what stays on a link; public ones never, since whoever
+	// runs a network may claim any.
+	AllowLAN bool `toml:"allow_lan"`
 	// Masquerade hides the peers' addresses behind ours when their packets go on.
 	Masquerade bool `toml:"masquerade"`
 	// PeerToPeer lets peers of this node reach each other through it.
@@ -340,6 +407,13 @@ type Child struct {
 	// lengths tell nothing (RFC 4303); 0 does not pad, and -1 pads to the longest that there are.
 	// Peers that say that they take no padding get none.
 	TFC int `toml:"tfc" range:"-1,0..65535"`
+	// CopyDSCP copies the DSCP of inner packets to the outer header, so that networks on the
+	// way can tell urgent packets, and observers too (RFC 2983). Left out, the outer one is 0.
+	CopyDSCP bool `toml:"copy_dscp"`
+	// KeepMSS leaves the segment size that TCP connections through the tunnel offer as it is. Left
+	// out, it is lowered to what the tunnel takes, since routers that drop ICMP would let long
+	// packets vanish.
+	KeepMSS bool `toml:"keep_mss"`
 	// Parallel is how many child SAs with the same selectors carry the traffic, so that a peer with
 	// many processors may use several for it (RFC 9611), where the peer can; it may open no more
 	// either. Left out, we open one, and a peer that wants more may have up to 16.
@@ -409,6 +483,86 @@ type Pool struct {
 	Gateway netip.Addr `toml:"-"` // the gateway's own address; none in a pool of ranges only
 }
 
+// Proxy is a listener that speaks SOCKS5 and HTTP.
+type Proxy struct {
+	// Name is the key of the table.
+	Name string `toml:"-"`
+	// Listen is the address and port, such as "127.0.0.1:1080"; "*:1080" is all addresses.
+	Listen string `toml:"listen"`
+	// Protocol is "socks5" (with UDP), "http", or "both" on the one port.
+	Protocol string `toml:"protocol" default:"both"`
+	// User and password that clients must give; without, everybody may use the proxy who reaches it.
+	User string `toml:"user"`
+	// Password of user.
+	Password Secret `toml:"password"`
+	// Open lets other hosts in without a password.
+	Open bool `toml:"open"`
+}
+
+// Forward is a port that leads to another one; exactly one of the two directions is set.
+type Forward struct {
+	// Name is the key of the table.
+	Name string `toml:"-"`
+	// Local leads from this host into the tunnel, as ssh's -L: "[udp:][bind:]port:host:port".
+	Local string `toml:"local"`
+	// Remote leads from inside the tunnel to this host or what it reaches, as ssh's -R, in the
+	// same form.
+	Remote string `toml:"remote"`
+	// Open lets other hosts use a local forward.
+	Open bool `toml:"open"`
+
+	Parsed proxy.Forward `toml:"-"` // Local or Remote
+}
+
+// DNS says who is asked for names. With a device the tunnel's resolvers become those of this host
+// while the tunnel stands. Else there may be a relay, which keeps nothing: of the suffixes of a
+// name that stand in tunnel, host and refuse the longest says who is asked; where none does it is
+// the tunnel's resolvers. For the names of gateways it is this host's.
+type DNS struct {
+	// Keep leaves this host the resolvers that it has, where there is a device.
+	Keep bool `toml:"keep"`
+	// Search are the domains that complete a short name, where there is a device. Names below
+	// them go into the tunnel.
+	Search []string `toml:"search"`
+	// Listen is the relay's address and port for UDP and TCP; without one there is no relay.
+	Listen string `toml:"listen"`
+	// Open lets other hosts ask.
+	Open bool `toml:"open"`
+	// Tunnel are suffixes of names that the resolvers inside the tunnel are asked for. With a
+	// device these are all; left out there, it is what the gateway says (RFC 8598), and all names
+	// if it says nothing.
+	Tunnel []string `toml:"tunnel"`
+	// Host are suffixes of names that the resolvers of this host are asked for, outside the tunnel;
+	// "." stands for all others.
+	Host []string `toml:"host"`
+	// Refuse are suffixes of names that nobody is asked for.
+	Refuse []string `toml:"refuse"`
+	// TunnelServers take the place of the resolvers that the gateway gave: addresses inside the
+	// tunnel, with a port if it is not 53, which only a relay can ask.
+	TunnelServers []string `toml:"tunnel_servers"`
+	// HostServers take the place of those of /etc/resolv.conf.
+	HostServers []string `toml:"host_servers"`
+
+	Rules   []proxy.Rule     `toml:"-"` // Tunnel, Host and Refuse
+	Inside  []netip.AddrPort `toml:"-"` // TunnelServers
+	Outside []netip.AddrPort `toml:"-"` // HostServers
+}
+
+// Userspace says where clients may go whose connections this process makes in their place. Without
+// any key that is the public network: nothing that is private, special or this host's own.
+type Userspace struct {
+	// Allow are prefixes that they may reach too: private networks, and this host's own addresses
+	// where they stand here in full length. To its loopback only map leads: what clients send
+	// to such addresses themselves is dropped.
+	Allow []netip.Prefix `toml:"allow"`
+	// Deny are prefixes that they may not reach, though allow has them.
+	Deny []netip.Prefix `toml:"deny"`
+	// Map has destinations that stand for others, as in "10.77.0.1:53=127.0.0.53:53".
+	Map []string `toml:"map"`
+
+	Mapped map[netip.AddrPort]netip.AddrPort `toml:"-"` // Map, parsed
+}
+
 // RADIUS is the AAA servers of a gateway, and how it deals with them (RFC 2865, 2866, 3579
 // and 5176).
 type RADIUS struct {
@@ -470,7 +624,17 @@ type Routes struct {
 
 // Warning is something weak that the file asks for by name.
 type Warning struct {
-	Line int
+	File string // as Error.File
+	Line int    // 0 where it is not of the file
 	Key  string
 	Text string
+}
+
+// String gives one line: file:line: warning: key: text.
+func (w Warning) String() string {
+	at := w.File
+	if w.Line > 0 {
+		at = fmt.Sprintf("%s:%d", at, w.Line)
+	}
+	return strings.TrimPrefix(at+": warning: "+w.Key+": "+w.Text, ": ")
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -15,8 +17,8 @@ import (
 // notes every key that does not fit.
 type decoder struct {
 	*faults
-	dir string
-	env func(string) (string, bool)
+	env   func(string) (string, bool)
+	asked map[string]bool // what env was asked for
 	// exposed says why no secret may stand in the file itself; empty if one may.
 	exposed string
 }
@@ -36,7 +38,7 @@ func (d *decoder) table(v reflect.Value, t *table, path string) {
 			val = t.vals[key]
 		}
 		if val == nil {
-			d.absent(v.Field(i), field.Tag.Get("default"), join(path, key))
+			d.absent(v.Field(i), defaultOf(field.Tag, runtime.GOOS), join(path, key))
 			continue
 		}
 		d.value(v.Field(i), val, join(path, key))
@@ -99,7 +101,7 @@ func (d *decoder) value(v reflect.Value, val *value, path string) {
 		v.SetBool(val.text == "true")
 	case reflect.String:
 		d.text(v, val, path)
-	case reflect.Int, reflect.Uint16, reflect.Uint32:
+	case reflect.Int, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		d.integer(v, val, path)
 	default:
 		d.text(v, val, path)
@@ -225,15 +227,32 @@ func (d *decoder) secret(v reflect.Value, val *value, path string) {
 		d.mismatch(val, path, "a string", "put quotes around it")
 		return
 	}
-	s, err := ParseSecret(val.text, d.dir, d.env)
+	s, err := ParseSecret(val.text, d.origin.folderOf(val.at), d.variable)
 	if err != nil {
 		d.fault(path, err)
 		return
 	}
-	if s.Source == inPlace && d.exposed != "" {
-		d.add(path, "the secret stands in a file that "+d.exposed, "chmod 600 the file, or name another one with \"file:PATH\"")
+	if s.Source == inPlace {
+		name, variable := strings.CutPrefix(val.at.from, fromVariables+" ")
+		switch {
+		case variable:
+			s.Source = "env:" + name
+		case val.at.from == fromFlag:
+			d.add(path, "everybody who lists the processes of this host sees the secret", "write file:PATH or env:NAME behind the =")
+		case d.exposed != "":
+			d.add(path, "the secret stands in a file that "+d.exposed, "chmod 600 the file, or name another one with \"file:PATH\"")
+		}
 	}
 	v.Set(reflect.ValueOf(s))
+}
+
+// variable looks up what "env:NAME" stands for.
+func (d *decoder) variable(name string) (string, bool) {
+	d.asked[name] = true
+	if d.env == nil {
+		return "", false
+	}
+	return d.env(name)
 }
 
 // routes sets v, Routes, from a string or a list.

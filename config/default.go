@@ -1,20 +1,32 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
+// systems are those with defaults of their own, whose tags have the names that GOOS has.
+var systems = []struct{ goos, name string }{
+	{"darwin", "macOS"}, {"freebsd", "FreeBSD"}, {"openbsd", "OpenBSD"}, {"windows", "Windows"},
+}
+
+// defaultOf is the default of a tag on a system.
+func defaultOf(tag reflect.StructTag, goos string) string {
+	return cmp.Or(tag.Get(goos), tag.Get("default"))
+}
+
 // fillZero gives the zero fields of a struct the defaults of their tags, other than those
 // whose zero means something of its own.
 func fillZero(v reflect.Value) {
 	for i := range v.NumField() {
 		tag := v.Type().Field(i).Tag
-		def := tag.Get("default")
+		def := defaultOf(tag, runtime.GOOS)
 		if def != "" && tag.Get("zero") != "kept" && v.Field(i).IsZero() {
 			setDefault(v.Field(i), def)
 		}

@@ -19,6 +19,7 @@ func (c *Connection) negotiated() *Connection {
 		Remote: c.Remote, From: c.From, Port: c.Port, LocalPort: c.LocalPort, IKE: c.IKE,
 		Local: c.Local.who(), Peer: c.Peer.who(), Local2: c.Local2.who(), Peer2: c.Peer2.who(), EAPOnly: c.EAPOnly,
 		Request: c.Request, Pool: c.Pool, Groups: c.Groups, DNS: c.DNS, Domains: c.Domains,
+		Anchors: c.Anchors, TrustAnchorsFor: c.TrustAnchorsFor,
 		NoMOBIKE: c.NoMOBIKE, Strict: c.Strict, PPKRequired: c.PPKRequired,
 		Children: map[string]*Child{},
 	}
@@ -40,18 +41,27 @@ func (a *Auth) who() Auth {
 }
 
 // NeedsRestart lists the keys in which next differs from c and which a running program cannot
-// change: its device, ports, files, and RADIUS servers.
+// change: its device, ports, files, RADIUS servers, and ways into the tunnel.
 func (c *Config) NeedsRestart(next *Config) []string {
 	var out []string
 	have, want := reflect.ValueOf(c.Node), reflect.ValueOf(next.Node)
 	for i := range have.NumField() {
 		key := have.Type().Field(i).Tag.Get("toml")
-		if !slices.Contains([]string{"log_level"}, key) && !reflect.DeepEqual(have.Field(i).Interface(), want.Field(i).Interface()) {
+		if !slices.Contains([]string{"log_level", "revocation_hosts"}, key) && !reflect.DeepEqual(have.Field(i).Interface(), want.Field(i).Interface()) {
 			out = append(out, join("node", key))
 		}
 	}
-	if !reflect.DeepEqual(c.RADIUS, next.RADIUS) {
-		out = append(out, "radius")
+	for key, differs := range map[string]bool{
+		"radius":        !reflect.DeepEqual(c.RADIUS, next.RADIUS),
+		"proxy":         !reflect.DeepEqual(c.Proxies, next.Proxies),
+		"forward":       !reflect.DeepEqual(c.Forwards, next.Forwards),
+		"dns":           !reflect.DeepEqual(c.DNS, next.DNS),
+		"userspace.map": !reflect.DeepEqual(c.Userspace.Mapped, next.Userspace.Mapped),
+	} {
+		if differs {
+			out = append(out, key)
+		}
 	}
+	slices.Sort(out)
 	return out
 }

@@ -44,14 +44,14 @@ func isEAPWord(word string, peer bool) bool {
 }
 
 // eap checks what EAP needs on both sides of one round, and fills in the methods.
-func (f *faults) eap(all *Config, c *Connection, local, peer *Auth, localPath, peerPath, dir string, now time.Time) {
+func (f *faults) eap(all *Config, c *Connection, local, peer *Auth, localPath, peerPath string, now time.Time) {
 	f.eapKeys(local, localPath, false)
 	f.eapKeys(peer, peerPath, true)
 	if local.usesEAP() && !f.has(join(localPath, "auth")) {
-		f.eapLocal(c, local, localPath, dir, now)
+		f.eapLocal(c, local, localPath, now)
 	}
 	if peer.usesEAP() && !f.has(join(peerPath, "auth")) {
-		f.eapPeer(all, c, peer, peerPath, dir)
+		f.eapPeer(all, c, peer, peerPath)
 	}
 }
 
@@ -95,9 +95,9 @@ func (f *faults) eapKeys(a *Auth, path string, peer bool) {
 }
 
 // eapLocal is how we log in.
-func (f *faults) eapLocal(c *Connection, a *Auth, path, dir string, now time.Time) {
+func (f *faults) eapLocal(c *Connection, a *Auth, path string, now time.Time) {
 	if len(c.Remote) == 0 {
-		f.eapGateway(c, a, path, dir, now)
+		f.eapGateway(c, a, path, now)
 		return
 	}
 	method, exact := strings.CutPrefix(a.Auth, eapPrefix)
@@ -113,7 +113,7 @@ func (f *faults) eapLocal(c *Connection, a *Auth, path, dir string, now time.Tim
 		a.Methods = []string{"mschapv2", "peap", "ttls"}
 	}
 	if slices.Contains(a.Methods, "tls") {
-		f.localCert(a, path, dir, now)
+		f.localCert(a, path, now)
 	} else {
 		f.misplaced(path, "cert", a.Cert, `a certificate needs auth = "eap-tls", "eap" or "cert"`)
 		f.misplaced(path, "key", a.Key, `a private key needs auth = "eap-tls", "eap" or "cert"`)
@@ -126,7 +126,7 @@ func (f *faults) eapLocal(c *Connection, a *Auth, path, dir string, now time.Tim
 		a.EAPServerName = id
 	}
 	if len(a.EAPCA) > 0 && len(a.EAPVerifier.Roots) == 0 && !a.EAPVerifier.SystemRoots {
-		f.authorities(&a.EAPVerifier, a.EAPCA, join(path, "eap_ca"), dir)
+		f.authorities(&a.EAPVerifier, a.EAPCA, join(path, "eap_ca"))
 	}
 	if len(a.EAPCA) == 0 {
 		a.EAPVerifier = c.Peer.Verifier
@@ -140,22 +140,22 @@ func (f *faults) eapLocal(c *Connection, a *Auth, path, dir string, now time.Tim
 }
 
 // eapGateway is a gateway that proves itself by EAP alone.
-func (f *faults) eapGateway(c *Connection, a *Auth, path, dir string, now time.Time) {
+func (f *faults) eapGateway(c *Connection, a *Auth, path string, now time.Time) {
 	if !c.EAPOnly || a.Auth != authEAP {
 		f.add(join(path, "auth"), "EAP is for who begins, but the connection has no remote", `a gateway proves itself with auth = "cert", or with auth = "eap" and eap_only = true`)
 		return
 	}
-	f.localCert(a, path, dir, now)
+	f.localCert(a, path, now)
 	if !slices.ContainsFunc([]string{authEAP, "eap-tls", "eap-ttls", "eap-peap", eapRADIUS}, func(w string) bool { return w == c.Peer.Auth }) {
 		f.add(join(path, "auth"), fmt.Sprintf("nothing proves this gateway: the peer's method is %q", c.Peer.Auth), `a method on TLS, "eap-tls" say, proves it; else set auth = "cert" here`)
 	}
 }
 
 // eapPeer is how peers log in at us, or how the gateway proves itself by EAP alone.
-func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path, dir string) {
+func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path string) {
 	if len(c.Remote) > 0 && c.Local.usesEAP() {
 		f.eapOnly(c, a, path)
-		f.revocation(a, path, dir)
+		f.revocation(a, path)
 		return
 	}
 	f.misplaced(path, "cert", a.Cert, "a peer's only certificate cannot be named with EAP; ca can")
@@ -163,7 +163,7 @@ func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path, dir string) 
 		f.add(join(path, "secret"), "has no meaning here", "passwords of users stand in [user.NAME]")
 	}
 	if len(a.CA) > 0 && len(a.Verifier.Roots) == 0 && !a.Verifier.SystemRoots {
-		f.authorities(&a.Verifier, a.CA, join(path, "ca"), dir)
+		f.authorities(&a.Verifier, a.CA, join(path, "ca"))
 	}
 	method, exact := strings.CutPrefix(a.Auth, eapPrefix)
 	server := len(c.Local.Cert) > 0 || len(c.Local.Credentials) > 0
@@ -193,7 +193,7 @@ func (f *faults) eapPeer(all *Config, c *Connection, a *Auth, path, dir string) 
 		f.add(join(path, "auth"), fmt.Sprintf("%q needs a certificate of ours for TLS", a.Auth), "set cert and key in the local table")
 	}
 	if slices.Contains(a.Methods, "tls") {
-		f.revocation(a, path, dir)
+		f.revocation(a, path)
 	} else {
 		f.noRevocation(a, path, `certificates of peers need auth = "eap-tls", or "eap" with a ca`)
 	}

@@ -11,9 +11,12 @@ import (
 	"martlet/crypto/pki"
 )
 
-// Error is one fault of a file. Load returns all of them, as Errors.
+// Error is one fault of a configuration. Load returns all of them, as Errors.
 type Error struct {
-	File   string // empty where the Config was not read from a file
+	// File is the file, or where else the value came from: "environment MARTLET_NODE_MTU",
+	// "environment" for what is missing in a table that variables began, or "--set". It is
+	// empty where the Config was built by hand.
+	File   string
 	Line   int    // from 1; 0 where the fault has no line
 	Column int    // in characters, from 1; 0 where the fault has no line
 	Key    string // dotted, as connection.office.local.secret
@@ -27,6 +30,8 @@ func (e *Error) Error() string {
 	switch {
 	case e.File != "" && e.Line > 0:
 		fmt.Fprintf(&b, "%s:%d:%d: ", e.File, e.Line, e.Column)
+	case e.File == fromFlag && e.Key != "":
+		b.WriteString(e.File + " ") // --set KEY
 	case e.File != "":
 		b.WriteString(e.File + ": ")
 	default:
@@ -42,7 +47,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Errors is every fault of a file, in the order of lines; it is never empty.
+// Errors is every fault of a configuration: those of the file in the order of lines, then those
+// of variables and flags. It is never empty.
 type Errors []*Error
 
 // Error gives a line for each fault.
@@ -63,14 +69,35 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// position is a place in a file; both count from 1, the column in characters.
-type position struct{ line, column int }
+// position is a place in the file; both count from 1, the column in characters. For what came
+// from elsewhere from says where, as Error.File does, and the two are 0.
+type position struct {
+	line, column int
+	from         string
+}
 
-// origin is the file that a Config came from: where each key stands in it.
+// fromFlag and fromVariables are what position.from is, or begins with.
+const (
+	fromFlag      = "--set"
+	fromVariables = "environment"
+)
+
+// origin is what a Config came from, and where each key stands in it.
 type origin struct {
 	file string
-	dir  string // where relative paths in it start
+	dir  string // where relative paths in the file start
 	at   map[string]position
+}
+
+// folder returns where a relative path that a key holds starts: at the folder of the file, and
+// for what came from elsewhere, or from nowhere, at the current one, which is "".
+func (o *origin) folder(key string) string { return o.folderOf(o.find(key)) }
+
+func (o *origin) folderOf(at position) string {
+	if o == nil || at.from != "" {
+		return ""
+	}
+	return o.dir
 }
 
 // find returns the position of a key, or else of the nearest table around it.
@@ -82,6 +109,28 @@ func (o *origin) find(key string) position {
 		key = parent(key)
 	}
 	return position{}
+}
+
+// compare puts the file before variables, and those before flags.
+func (o *origin) compare(a, b string) int {
+	rank := func(source string) int {
+		switch {
+		case source == fromFlag:
+			return 2
+		case o == nil || source != o.file:
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b))
+}
+
+// source names what a position is in, for Error.File.
+func (o *origin) source(at position) string {
+	if at.from == "" && o != nil {
+		return o.file
+	}
+	return at.from
 }
 
 // faults gathers what is wrong with a Config.
@@ -107,14 +156,13 @@ func (f *faults) addAt(at position, key, reason, hint string) {
 		return
 	}
 	e := &Error{Line: at.line, Column: at.column, Key: key, Reason: reason, Hint: hint}
-	if f.origin != nil {
-		e.File = f.origin.file
-	}
+	e.File = f.origin.source(at)
 	f.errs = append(f.errs, e)
 }
 
 func (f *faults) warn(key, text string) {
-	f.warnings = append(f.warnings, Warning{Line: f.origin.find(key).line, Key: key, Text: text})
+	at := f.origin.find(key)
+	f.warnings = append(f.warnings, Warning{File: f.origin.source(at), Line: at.line, Key: key, Text: text})
 }
 
 // fault notes an error with its hint.
@@ -139,13 +187,13 @@ func (f *faults) has(key string) bool {
 	})
 }
 
-// err returns the faults in the order of lines, nil if there are none.
+// err returns the faults in the order of Errors, nil if there are none.
 func (f *faults) err() error {
 	if len(f.errs) == 0 {
 		return nil
 	}
 	slices.SortStableFunc(f.errs, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(f.origin.compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	if f.more > 0 {
 		return append(f.errs, &Error{File: f.errs[0].File, Reason: fmt.Sprintf("and %d more faults", f.more)})

@@ -52,6 +52,7 @@ func TestFaults(t *testing.T) {
 		"address twice":           {"[node]\nlisten = [\"::1\", \"0::1\"]\n", "node.listen[1]", "listed twice"},
 		"device name":             {"[node]\ndevice = \"a/b\"\n", "node.device", "no name for a device"},
 		"log level":               {"[node]\nlog_level = \"chatty\"\n", "node.log_level", "unknown level"},
+		"profile":                 {"[node]\nprofile = \"tiny\"\n", "node.profile", "unknown profile"},
 		"ports collide":           {"[node]\nike_port = 4500\n", "node.ike_port", "as nat_port"},
 		"long socket path":        {"[node]\ncontrol = \"/" + strings.Repeat("x", 120) + "\"\n", "node.control", "a socket's may have 103"},
 		"duration":                {conn(`liveness = "soon"`), "connection.branch.liveness", "expected a duration"},

@@ -18,7 +18,7 @@ func readFile(path, dir string) ([]byte, error) {
 }
 
 // readSecretFile reads a file that nobody else may read or replace. Links are
-// followed within the folder of the configuration only, so that whoever may set
+// followed within the folder of the configuration or their own only, so that whoever may set
 // one elsewhere cannot choose the secret.
 func readSecretFile(path, dir string) ([]byte, error) {
 	full := resolve(path, dir)
@@ -26,7 +26,7 @@ func readSecretFile(path, dir string) ([]byte, error) {
 	if err != nil {
 		return nil, unreadable(full, err)
 	}
-	if info, err := os.Lstat(full); err == nil && info.Mode()&fs.ModeSymlink != 0 && !within(real, dir) {
+	if info, err := os.Lstat(full); err == nil && info.Mode()&fs.ModeSymlink != 0 && !within(real, dir) && !within(real, filepath.Dir(full)) {
 		return nil, hinted(full+" is a link out of the configuration's folder", "name the file itself: "+real)
 	}
 	data, info, err := open(real)
@@ -83,7 +83,7 @@ func open(path string) ([]byte, fs.FileInfo, error) {
 func unreadable(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return hinted(path+" does not exist", "relative paths start at the folder of the configuration")
+		return hinted(path+" does not exist", "relative paths start at the folder of the file that names them, else at the current one")
 	case errors.Is(err, fs.ErrPermission):
 		return hinted(path+" may not be read", "start as the user that owns it")
 	}
@@ -99,7 +99,7 @@ func exposed(path string, info fs.FileInfo) string {
 	if runtime.GOOS == "windows" {
 		return ""
 	}
-	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+	if perm := info.Mode().Perm(); perm&0o077 != 0 && !lent(perm, Owner(info), os.Geteuid()) {
 		return fmt.Sprintf("is open to group or others (mode %04o)", perm)
 	}
 	full, err := filepath.Abs(path)
@@ -120,6 +120,21 @@ func exposed(path string, info fs.FileInfo) string {
 			return ""
 		}
 	}
+}
+
+// mounted is the file that a link to somewhere in its own folder stands for, and any other path as it is. A
+// Secret of Kubernetes has such links, in a folder in which only root can replace them.
+func mounted(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil && within(real, filepath.Dir(path)) {
+		return real
+	}
+	return path
+}
+
+// lent says whether a file is root's and a group may read it in which we are: so are secrets given
+// to a program that is not root (fsGroup of Kubernetes).
+func lent(perm fs.FileMode, owner, user int) bool {
+	return owner == 0 && user > 0 && perm&0o037 == 0
 }
 
 // resolve makes a path absolute or relative to dir.
@@ -147,4 +162,15 @@ func within(path, dir string) bool {
 	}
 	rel, err := filepath.Rel(folder, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// absolute makes the path that a key holds absolute, for whoever uses it later and for Complete,
+// which may be called again.
+func (f *faults) absolute(key, path string) string {
+	full, err := filepath.Abs(resolve(path, f.origin.folder(key)))
+	if err != nil {
+		f.add(key, "has no absolute path: "+err.Error(), "")
+		return path
+	}
+	return full
 }

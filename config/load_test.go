@@ -47,7 +47,7 @@ func TestDefaults(t *testing.T) {
 	want := Node{
 		Device: "martlet0", Listen: []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()},
 		IKEPort: 500, NATPort: 4500, Mark: 0x4d610000, Table: 19809,
-		Control: "/run/martlet/control.sock", State: "/run/martlet",
+		Control: "/run/martlet/control.sock", Drain: Duration(5 * time.Second), State: "/run/martlet",
 		HalfOpen: 10000, HalfOpenSource: 1000, Cookies: 100, CookiesSource: 3, Puzzles: 5000, PuzzlesSource: 500, LogLevel: "info",
 	}
 	if diff := cmp.Diff(want, c.Node, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
@@ -94,6 +94,7 @@ control = "c.sock"
 state = "/var/lib/martlet"
 key_log = "/var/keys"
 log_level = "debug"
+profile = "small"
 
 [connection.c]
 remote = ["vpn.example.com", "192.0.2.7"]
@@ -131,7 +132,7 @@ peer.auth = "psk"
 addresses = ["10.9.0.0/24", "10.10.0.5-10.10.0.9"]
 `)
 	n := c.Node
-	if n.MTU != 1400 || n.IKEPort != 0 || n.NATPort != 4501 || n.Mark != 7 || n.Table != 100 || n.LogLevel != "debug" || len(n.Listen) != 2 {
+	if n.MTU != 1400 || n.IKEPort != 0 || n.NATPort != 4501 || n.Mark != 7 || n.Table != 100 || n.LogLevel != "debug" || n.Profile != ProfileSmall || len(n.Listen) != 2 {
 		t.Errorf("node: %+v", n)
 	}
 	if !filepath.IsAbs(n.Control) || filepath.Base(n.Control) != "c.sock" {

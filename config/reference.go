@@ -3,12 +3,10 @@ package config
 import (
 	_ "embed"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"net/netip"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -25,6 +23,13 @@ func Reference() string {
 	b.WriteString(`The configuration is one file of TOML (toml.io). Names in capitals are yours to
 choose. Relative paths start at the folder of the file. An unknown key is a fault,
 and martlet check FILE lists all faults at once.
+
+Each key can be set in other places, too, which count more than the file: by a variable
+of the environment, MARTLET_CONNECTION_OFFICE_REMOTE for remote in [connection.office],
+and, more than that, by --set connection.office.remote=vpn.example.com. Texts stand
+there without quotes, and lists as a,b or ["a", "b"]; relative paths start at the
+current folder. A secret is better given by its file: MARTLET_..._SECRET_FILE=PATH, or
+=file:PATH behind its key; in place --set takes none. Without a file these are enough.
 `)
 	for _, t := range tables() {
 		b.WriteString("\n[" + strings.Join(t.headers, "], [") + "]\n")
@@ -62,11 +67,19 @@ func describe(field reflect.StructField) string {
 	if r := field.Tag.Get("range"); r != "" {
 		text += ", " + rangeWords(r)
 	}
-	if def := field.Tag.Get("default"); def != "" {
+	shown := func(def string) string {
 		if field.Type.Kind() == reflect.String || field.Type == typeOf[Duration]() || field.Type == typeOf[Routes]() {
-			def = `"` + def + `"`
+			return strconv.Quote(def)
 		}
-		text += "; default " + def
+		return def
+	}
+	if def := field.Tag.Get("default"); def != "" {
+		text += "; default " + shown(def)
+		for _, s := range systems {
+			if own := defaultOf(field.Tag, s.goos); own != def {
+				text += ", on " + s.name + " " + shown(own)
+			}
+		}
 	}
 	return text
 }
@@ -102,31 +115,38 @@ func typeName(t reflect.Type) string {
 // fieldDocs returns the comment on each field of this package, as "Type.Field", with the
 // names of fields turned into keys.
 func fieldDocs() map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", source, parser.ParseComments)
-	if err != nil {
-		panic(err) // it was compiled
-	}
-	docs := map[string]string{}
-	for _, decl := range file.Decls {
-		gen, ok := decl.(*ast.GenDecl)
-		if !ok || gen.Tok != token.TYPE {
-			continue
-		}
-		for _, spec := range gen.Specs {
-			spec := spec.(*ast.TypeSpec)
-			body, ok := spec.Type.(*ast.StructType)
-			if !ok {
-				continue
-			}
-			for _, field := range body.Fields.List {
-				for _, name := range field.Names {
-					docs[spec.Name.Name+"."+name.Name] = field.Doc.Text()
-				}
-			}
-		}
-	}
+	docs := commentsOf(source)
 	for _, t := range append(tables(), section{typ: typeOf[Config]()}) {
 		asKeys(docs, t.typ)
+	}
+	return docs
+}
+
+// commentsOf reads the comments on the fields of structs out of a source that is as gofmt writes
+// it. Go's own parser would do that too, and be a fiftieth of the program.
+func commentsOf(source string) map[string]string {
+	docs := map[string]string{}
+	structure, doc := "", ""
+	for line := range strings.Lines(source) {
+		line = strings.TrimSuffix(line, "\n")
+		if name, ok := strings.CutSuffix(line, " struct {"); ok && strings.HasPrefix(name, "type ") {
+			structure = strings.TrimPrefix(name, "type ")
+			continue
+		}
+		field, within := strings.CutPrefix(line, "\t")
+		comment, ok := strings.CutPrefix(field, "//")
+		switch {
+		case structure == "":
+		case line == "}":
+			structure = ""
+		case within && ok:
+			doc += strings.TrimPrefix(comment, " ") + "\n"
+			continue
+		case within:
+			name, _, _ := strings.Cut(field, " ")
+			docs[structure+"."+name] = doc
+		}
+		doc = ""
 	}
 	return docs
 }

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,6 +44,43 @@ func TestReferenceIsWhole(t *testing.T) {
 	}
 }
 
+// TestComments: what is read line by line is what Go's parser reads.
+func TestComments(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "config.go", source, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for _, decl := range file.Decls {
+		gen, ok := decl.(*ast.GenDecl)
+		if !ok || gen.Tok != token.TYPE {
+			continue
+		}
+		for _, spec := range gen.Specs {
+			spec := spec.(*ast.TypeSpec)
+			body, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				continue
+			}
+			for _, field := range body.Fields.List {
+				for _, name := range field.Names {
+					want[spec.Name.Name+"."+name.Name] = field.Doc.Text()
+				}
+			}
+		}
+	}
+	got := commentsOf(source)
+	for field, doc := range want {
+		// Several names in one line have one comment, and are no keys.
+		if doc != "" && got[field] != doc {
+			t.Errorf("%s has %q, want %q", field, got[field], doc)
+		}
+	}
+	if len(want) < 100 {
+		t.Errorf("only %d fields", len(want))
+	}
+}
+
 // TestReadme loads the samples of the README, with the files that they name.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
@@ -59,6 +99,9 @@ func TestReadme(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v\nin:\n%s", err, sample[1])
 			continue
+		}
+		if !strings.Contains(sample[1], "[connection.") {
+			continue // keys to add to a file
 		}
 		if len(c.Connections) != 1 || len(c.Warnings) != 0 {
 			t.Errorf("%d connections, warnings %v in:\n%s", len(c.Connections), c.Warnings, sample[1])

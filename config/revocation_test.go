@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,5 +242,22 @@ func TestEncryptedKey(t *testing.T) {
 		if _, err := Parse("", []byte(with(lines)), dir, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", lines, err, want)
 		}
+	}
+}
+
+func TestRevocationHostsAreChecked(t *testing.T) {
+	c := &Config{Node: Node{RevocationHosts: []string{"crl.example", "*.example", "192.0.2.1", "2001:db8::1"}}}
+	if err := c.Complete(); err != nil {
+		t.Error(err)
+	}
+	for _, host := range []string{"http://crl.example", "crl.example:80", "*", "*.", "a b", ""} {
+		c := &Config{Node: Node{RevocationHosts: []string{host}}}
+		if err := c.Complete(); err == nil || !strings.Contains(err.Error(), "no host") {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+	next := &Config{Node: Node{RevocationHosts: []string{"crl.example"}}}
+	if keys := c.NeedsRestart(next); slices.Contains(keys, "node.revocation_hosts") {
+		t.Errorf("%v need a new start", keys)
 	}
 }

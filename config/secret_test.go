@@ -116,6 +116,62 @@ func TestSecretFiles(t *testing.T) {
 	checkSecretFile(t, "huge", filepath.Join(dir, "config"), "more than")
 }
 
+// TestMountedSecret: the folder as Kubernetes mounts a Secret, whose files are links to a folder beside
+// them that is replaced as a whole.
+func TestMountedSecret(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "..2026"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"..data": "..2026", "psk": "..data/psk"} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Skip("no symbolic links here: ", err)
+		}
+	}
+	write(t, filepath.Join(dir, "..2026", "psk"), psk, 0o600)
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	checkSecretFile(t, filepath.Join(dir, "psk"), t.TempDir(), "")
+
+	// So is the configuration itself, with secrets in it. Beside the links anybody could have put it.
+	const text = "[user.alice]\npassword = \"open sesame\"\n"
+	write(t, filepath.Join(dir, "..2026", "martlet.toml"), text, 0o600)
+	write(t, filepath.Join(dir, "loose.toml"), text, 0o600)
+	if err := os.Symlink("..data/martlet.toml", filepath.Join(dir, "martlet.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Load(filepath.Join(dir, "martlet.toml")); err != nil || string(c.Users["alice"].Password.Value) != "open sesame" {
+		t.Errorf("configuration: %v", err)
+	}
+	if _, err := Load(filepath.Join(dir, "loose.toml")); err == nil || !strings.Contains(err.Error(), "world-writable folder") {
+		t.Errorf("configuration without a link: %v", err)
+	}
+}
+
+// TestLent: what a group may read is secret enough only where root owns it and lends it to us.
+func TestLent(t *testing.T) {
+	for _, c := range []struct {
+		perm        os.FileMode
+		owner, user int
+		want        bool
+	}{
+		{0o440, 0, 65534, true},
+		{0o640, 0, 65534, true},
+		{0o660, 0, 65534, false}, // the group may write
+		{0o444, 0, 65534, false}, // others may read
+		{0o440, 0, 0, false},     // ours, and others may read it
+		{0o440, 65534, 65534, false},
+		{0o440, 1000, 65534, false},
+		{0o440, -1, -1, false},
+		{0o440, 0, -1, false}, // no numbers of users here
+	} {
+		if got := lent(c.perm, c.owner, c.user); got != c.want {
+			t.Errorf("%o of %d for %d: %v", c.perm, c.owner, c.user, got)
+		}
+	}
+}
+
 func checkSecretFile(t *testing.T, path, dir, why string) {
 	t.Helper()
 	s, err := ParseSecret("file:"+path, dir, nil)

@@ -67,7 +67,7 @@ type reader struct {
 // readTOML parses data. Where part of it could not be understood, whole is false and the
 // tables lack it.
 func readTOML(data []byte, f *faults) (root *table, whole bool) {
-	r := &reader{faults: f, root: newTable(position{1, 1}), section: 1, sections: 1}
+	r := &reader{faults: f, root: newTable(position{line: 1, column: 1}), section: 1, sections: 1}
 	for i := 0; i <= len(data); {
 		r.lines = append(r.lines, i)
 		n := slices.Index(data[i:], '\n')
@@ -337,7 +337,7 @@ func (r *reader) line(line int) []byte { return r.data[r.lines[line]:r.lineStart
 
 func (r *reader) position(offset int) position {
 	line := r.lineOf(offset)
-	return position{line + 1, utf8.RuneCount(r.data[r.lines[line]:offset]) + 1}
+	return position{line: line + 1, column: utf8.RuneCount(r.data[r.lines[line]:offset]) + 1}
 }
 
 // invalidUTF8 returns the offset of the first octet that is not UTF-8, or -1.

@@ -9,11 +9,11 @@ import (
 )
 
 // unknown notes a key that no field has, with the one that was probably meant.
-func (d *decoder) unknown(t reflect.Type, at position, path, key string) {
+func (f *faults) unknown(t reflect.Type, at position, path, key string) {
 	meant, hint := suggest(t, path, key)
-	d.addAt(at, join(path, key), "unknown key", hint)
+	f.addAt(at, join(path, key), "unknown key", hint)
 	if meant != "" {
-		d.spoilt[join(path, meant)] = true
+		f.spoilt[join(path, meant)] = true
 	}
 }
 
@@ -34,7 +34,7 @@ func suggest(t reflect.Type, path, key string) (meant, hint string) {
 		return "", fmt.Sprintf("%s belongs in %s", key, where)
 	}
 	if path == "" {
-		return "", "the tables are [node], [connection.NAME], [pool.NAME], [user.NAME] and [radius]"
+		return "", "the tables are [node], [connection.NAME], [pool.NAME], [user.NAME], [radius], [proxy.NAME], [forward.NAME], [dns] and [userspace]"
 	}
 	return "", "`martlet config reference` lists the keys"
 }
@@ -63,6 +63,14 @@ var foreign = map[string]struct{ key, say string }{
 	"fragmentation": {"", "leave it out, or set fragment_size in [connection.NAME]"},
 	"secrets":       {"", "a secret stands in [connection.NAME.local], as secret"},
 	"keylog":        {"key_log", "that is key_log in [node]"},
+	"username":      {"user", "that is user in [connection.NAME.local] or [proxy.NAME]"},
+	"socks5":        {"proxy", "the table is [proxy.NAME]"},
+	"http_proxy":    {"proxy", "the table is [proxy.NAME]"},
+	"port_forward":  {"forward", "the table is [forward.NAME]"},
+	"local_forward": {"forward", "that is local in [forward.NAME]"},
+	"nameservers":   {"tunnel_servers", "that is tunnel_servers in [dns], or dns in [connection.NAME]"},
+	"split_dns":     {"tunnel", "that is tunnel in [dns], or domains in [connection.NAME]"},
+	"metrics":       {"monitor", "that is monitor in [node]"},
 }
 
 // tableOf names the table that has a key, as a header; empty if none has.
@@ -95,6 +103,10 @@ func tables() []section {
 		{[]string{"user.NAME"}, typeOf[User](), []string{"Config.Users"}},
 		{[]string{"radius"}, typeOf[RADIUS](), []string{"Config.RADIUS"}},
 		{[]string{"radius.server.NAME"}, typeOf[RADIUSServer](), []string{"RADIUS.Servers"}},
+		{[]string{"proxy.NAME"}, typeOf[Proxy](), []string{"Config.Proxies"}},
+		{[]string{"forward.NAME"}, typeOf[Forward](), []string{"Config.Forwards"}},
+		{[]string{"dns"}, typeOf[DNS](), []string{"Config.DNS"}},
+		{[]string{"userspace"}, typeOf[Userspace](), []string{"Config.Userspace"}},
 	}
 }
 
