@@ -1,48 +1,48 @@
 package main
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"martlet/config"
 )
 
 func newCheck() *cobra.Command {
-	return &cobra.Command{
-		Use:     "check FILE",
-		Short:   "Check a configuration file without starting anything",
-		Long:    "Check reads a configuration with all files that it names and tells every fault\nand every weakness in it. It starts nothing and needs no privilege other than to read.",
-		Example: "  martlet check /etc/martlet/office.toml",
+	var from source
+	cmd := &cobra.Command{
+		Use:   "check FILE|PROFILE",
+		Short: "Check a configuration without starting anything",
+		Long: `Check reads a configuration with all files that it names, and what the environment and --set say
+in its place, and tells every fault and every weakness in it. It starts nothing and needs no
+privilege other than to read. A word that is no file is the name of a profile. Without any it checks what the
+environment says.`,
+		Example: "  martlet check office.toml\n  martlet check office",
 		Args: func(_ *cobra.Command, args []string) error {
-			switch len(args) {
-			case 0:
-				return errors.New("the configuration is not named: martlet check FILE")
-			case 1:
-				return nil
+			if len(args) > 1 {
+				return fmt.Errorf("one file at a time: %s is one too many", args[1])
 			}
-			return fmt.Errorf("one file at a time: %s is one too many", args[1])
+			return nil
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return profileNames(from.profiles), cobra.ShellCompDirectiveDefault
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := load(cmd, args[0])
+			name, err := from.choose(args)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: good: %s, %s\n", args[0], count(len(c.Connections), "connection"), count(len(c.Pools), "pool"))
+			c, err := from.load(cmd)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: good: %s, %s\n", cmp.Or(name, from.file, "the environment"), count(len(c.Connections), "connection"), count(len(c.Pools), "pool"))
 			return nil
 		},
 	}
-}
-
-// load reads a configuration and prints its warnings.
-func load(cmd *cobra.Command, path string) (*config.Config, error) {
-	c, err := config.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range c.Warnings {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d: warning: %s: %s\n", path, w.Line, w.Key, w.Text)
-	}
-	return c, nil
+	profilesFlag(cmd, &from.profiles)
+	from.addSet(cmd)
+	return cmd
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -33,20 +34,20 @@ func TestReport(t *testing.T) {
     a     b
   why:  it says AUTHENTICATION_FAILED
   hint: compare the secrets
-  code: wrong-psk
+  code: wrong-psk (martlet help errors wrong-psk)
 `},
 		"with another": {errors.Join(fmt.Errorf("up: %w", fault), errors.New("and more")), exitAuthentication, ""},
 		"network":      {&martlet.Error{Code: "unreachable"}, exitNetwork, ""},
 		"policy":       {&martlet.Error{Code: "no-proposal-chosen"}, exitPolicy, ""},
 		"host":         {&martlet.Error{Code: "host"}, exitConfiguration, ""},
-		"told to end":  {&martlet.Error{Code: "terminated", What: "x"}, exitInterrupted, "martlet: x\n  code: terminated\n"},
-		"bug":          {&martlet.Error{Code: "internal", What: "x"}, exitInternal, "martlet: x\n  code: internal\n"},
+		"told to end":  {&martlet.Error{Code: "terminated", What: "x"}, exitInterrupted, "martlet: x\n  code: terminated (martlet help errors terminated)\n"},
+		"bug":          {&martlet.Error{Code: "internal", What: "x"}, exitInternal, "martlet: x\n  code: internal (martlet help errors internal)\n"},
 		"interrupted":  {fmt.Errorf("x: %w", context.Canceled), exitInterrupted, "martlet: interrupted\n"},
-		"anything":     {errors.New("x"), exitInternal, "martlet: x\n  code: internal\n"},
+		"anything":     {errors.New("x"), exitInternal, "martlet: x\n  code: internal (martlet help errors internal)\n"},
 		"configuration": {
 			config.Errors{{File: "f", Line: 1, Column: 2, Key: "k", Reason: "r", Hint: "h"}},
 			exitConfiguration,
-			"f:1:2: k: r (hint: h)\nmartlet: the configuration has 1 fault\n  hint: martlet config reference lists every key\n  code: configuration\n",
+			"f:1:2: k: r (hint: h)\nmartlet: the configuration has 1 fault\n  hint: martlet config reference lists every key\n  code: configuration (martlet help errors configuration)\n",
 		},
 	} {
 		var b bytes.Buffer
@@ -114,30 +115,37 @@ func TestFollow(t *testing.T) {
 	type events []martlet.Event
 	const up = "martlet: a is up: 10.77.0.2/32 by martlet0, peer gw at 192.0.2.1:4500, suite\n" +
 		"  note: the peer gave no ipv6 address; traffic of that family does not go through the tunnel\n" +
-		"  note: the peer's resolvers are 10.1.0.53; this host's are left as they are\n"
+		"  names below corp.example are asked of 10.1.0.53\n"
 	for name, tt := range map[string]struct {
-		silence time.Duration // at the start
+		typing  time.Duration // how long somebody is asked for a password at the start
+		silence time.Duration // then
 		before  events        // sent while connecting
 		connect error
 		after   events
 		err     error
 		text    string
 	}{
-		"until the end":    {0, events{stage, childUp}, nil, nil, nil, "  IKE_AUTH         12.3ms\n  child net: x === y\n" + up},
-		"does not answer":  {12 * time.Second, nil, gone, nil, gone, "  no answer for 5s; asking again\n"},
-		"does not connect": {0, events{stage, dead}, gone, nil, gone, "  IKE_AUTH         12.3ms\n"},
-		"next address":     {0, events{dead, stage}, nil, nil, nil, "  IKE_AUTH         12.3ms\n" + up},
-		"dies":             {0, events{established}, nil, events{dead, stage}, gone, up},
-		"dies at once":     {0, events{established, childUp, dead}, nil, nil, gone, "  child net: x === y\n"},
-		"child fails":      {0, events{established, childFailed}, nil, nil, nil, "  child net failed: no\n" + up},
-		"is closed":        {0, events{established}, nil, events{closed, stage}, nil, up + "martlet: a is down: the peer said so\n"},
-		"another dies":     {0, nil, nil, events{others, childDown}, nil, up + "  child net is down: why\n"},
+		"until the end":    {0, 0, events{stage, childUp}, nil, nil, nil, "  IKE_AUTH         12.3ms\n  child net: x === y\n" + up},
+		"does not answer":  {0, 12 * time.Second, nil, gone, nil, gone, "  no answer for 5s; asking again\n"},
+		"types slowly":     {time.Hour, 0, events{stage}, nil, nil, nil, "  IKE_AUTH         12.3ms\n" + up},
+		"and no answer":    {time.Hour + time.Second, 12 * time.Second, nil, gone, nil, gone, "  no answer for 5s; asking again\n"},
+		"does not connect": {0, 0, events{stage, dead}, gone, nil, gone, "  IKE_AUTH         12.3ms\n"},
+		"next address":     {0, 0, events{dead, stage}, nil, nil, nil, "  IKE_AUTH         12.3ms\n" + up},
+		"dies":             {0, 0, events{established}, nil, events{dead, stage}, gone, up},
+		"dies at once":     {0, 0, events{established, childUp, dead}, nil, nil, gone, "  child net: x === y\n"},
+		"child fails":      {0, 0, events{established, childFailed}, nil, nil, nil, "  child net failed: no\n" + up},
+		"is closed":        {0, 0, events{established}, nil, events{closed, stage}, nil, up + "martlet: a is down: the peer said so\n"},
+		"another dies":     {0, 0, nil, nil, events{others, childDown}, nil, up + "  child net is down: why\n"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var b bytes.Buffer
 			ch := make(chan martlet.Event, 10)
-			f := &follower{w: &b, name: "a", request: []string{"ipv4", "ipv6"}, events: ch, connected: make(chan error, 1)}
+			asks := make(chan bool)
+			f := &follower{w: &b, name: "a", request: []string{"ipv4", "ipv6"}, events: ch, asks: asks, connected: make(chan error, 1)}
 			go func() {
+				asks <- true
+				time.Sleep(tt.typing)
+				asks <- false
 				time.Sleep(tt.silence) // of the bubble's clock
 				for _, ev := range tt.before {
 					ch <- ev
@@ -150,7 +158,8 @@ func TestFollow(t *testing.T) {
 				close(ch)
 			}()
 			err := f.follow(func() martlet.Status {
-				return martlet.Status{Device: "martlet0", SAs: []martlet.SAStatus{
+				resolvers := &martlet.ResolversStatus{Servers: []netip.Addr{netip.MustParseAddr("10.1.0.53")}, Domains: []string{"corp.example"}}
+				return martlet.Status{Device: "martlet0", Resolvers: resolvers, SAs: []martlet.SAStatus{
 					{Connection: "b"},
 					{Connection: "a", Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53")}, RemoteID: "gw", RemoteAddr: netip.MustParseAddrPort("192.0.2.1:4500"), Suite: "suite"},
 				}}
@@ -168,7 +177,7 @@ func TestFollow(t *testing.T) {
 func TestPrintStatus(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var b bytes.Buffer
-	printStatus(&b, &martlet.Status{
+	s := &martlet.Status{
 		Version: "1", PID: 7, Device: "martlet0", MTU: 1400,
 		Listening: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:500")},
 		SAs: []martlet.SAStatus{{
@@ -176,19 +185,31 @@ func TestPrintStatus(t *testing.T) {
 			LocalAddr: netip.MustParseAddrPort("192.0.2.1:4500"), LocalID: "alice@example.com",
 			RemoteAddr: netip.MustParseAddrPort("192.0.2.2:4500"), RemoteID: "vpn.example.com",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}, DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53")},
-			Since:      now.Add(-90 * time.Second),
+			Since: now.Add(-90 * time.Second), Heard: now.Add(-2 * time.Second),
 			Extensions: []string{"MOBIKE_SUPPORTED"}, Conditions: []string{"nat-here"},
 			Children: []martlet.ChildStatus{{Name: "net", SPIIn: "c1", SPIOut: "c2", Suite: "aes256gcm16", Local: []string{"10.77.0.2/32"}, Remote: []string{"0.0.0.0/0"}, PacketsIn: 1, BytesIn: 84, PacketsOut: 2000, BytesOut: 2 << 20}},
 		}, {Connection: "slow", State: "connecting", SPIi: "03", SPIr: "00", LocalID: "%any", RemoteID: "%any", RemoteAddr: netip.MustParseAddrPort("192.0.2.3:500")}},
 		Connections: []string{"office", "other", "slow"},
-		Drops:       map[string]uint64{"replay": 3, "bad-icv": 0},
-	}, now)
+		Monitor:     netip.MustParseAddrPort("127.0.0.1:9586"),
+		NotReady:    []string{"slow: no tunnel; one is being opened"},
+		Drops:       map[string]uint64{"esp-replay": 3, "esp-bad-icv": 0, "udp-overflow": 2},
+	}
+	if err := json.Unmarshal([]byte(`{"forwarding": {
+		"tcp": {"open": 1, "opened": 20, "from_clients": 100, "to_clients": 1048576},
+		"udp": {"open": 2, "opened": 3, "from_clients": 20, "to_clients": 1048576}, "echo": {"opened": 4, "from_clients": 3},
+		"refused": {"private": 5, "metadata": 6}, "no_echo6": "socket: permission denied"
+	}}`), s); err != nil {
+		t.Fatal(err)
+	}
+	printStatus(&b, s, now)
 	want := `martlet 1, process 7, device martlet0, MTU 1400
 listening on 0.0.0.0:500
+probes and metrics at http://127.0.0.1:9586
 office: established for 1m30s, aes256gcm16-prfsha256-x25519
   192.0.2.1:4500 alice@example.com
   192.0.2.2:4500 vpn.example.com
   we are behind NAT, the peer has MOBIKE
+  the peer was heard 2s ago
   SPIs 01 02
   virtual addresses 10.77.0.2/32
   resolvers 10.1.0.53
@@ -197,7 +218,13 @@ office: established for 1m30s, aes256gcm16-prfsha256-x25519
     out c2 2.0 MiB, 2000 packets
 slow: connecting, no answer yet from 192.0.2.3:500
 other: no tunnel
-dropped replay: 3
+not ready: slow: no tunnel; one is being opened
+dropped esp-replay: 3
+dropped udp-overflow: 2
+forwarding for peers: 1 connection, 2 UDP flows, 0 pings open; 27 in all, 123 B from peers, 2.0 MiB to them
+  refused, metadata: 6
+  refused, private: 5
+  no ping by IPv6: socket: permission denied
 `
 	if b.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
@@ -251,6 +278,30 @@ func TestLostOutput(t *testing.T) {
 		err := cmd.Run()
 		if cmd.ProcessState.ExitCode() != exitConfiguration || !strings.Contains(stderr.String(), "could not be written") {
 			t.Errorf("%v: %v: %s", args, err, stderr.String())
+		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for _, test := range []struct {
+		word, file string
+		want       target
+	}{
+		{"alice@vpn.example.com", "", target{"alice", "vpn.example.com"}},
+		{"alice@corp.example@vpn.example.com", "", target{"alice@corp.example", "vpn.example.com"}},
+		{"vpn.example.com", "", target{"", "vpn.example.com"}},
+		{"alice@[2001:db8::1]", "", target{"alice", "2001:db8::1"}},
+		{"2001:db8::1", "", target{"", "2001:db8::1"}},
+		{"alice@localhost", "", target{"alice", "localhost"}},
+		{"office", "", target{}},
+		{"", "", target{}},
+		{"alice@", "", target{}},
+		{"@vpn.example.com", "", target{}},
+		{"alice@vpn.example.com", "office.toml", target{}}, // a connection may be called so
+	} {
+		got, ok := parseTarget(test.word, test.file)
+		if got != test.want || ok != (test.want != target{}) {
+			t.Errorf("%q with %q: %+v, %v", test.word, test.file, got, ok)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"martlet"
 	"martlet/config"
+	"martlet/config/store"
 )
 
 // The exit statuses, as `martlet help` tells them.
@@ -25,8 +26,15 @@ const (
 	exitInterrupted    = 130
 )
 
-// codeTerminated is of what somebody else told to end.
-const codeTerminated = "terminated"
+// The codes of what fails here and not in a tunnel; errors has a page of each, as of all codes.
+const (
+	codeUsage         = "usage"
+	codeConfiguration = "configuration"
+	codeProfile       = "profile"
+	codeProgram       = "program"    // of martlet exec
+	codeTerminated    = "terminated" // somebody else told it to end
+	codeInternal      = "internal"
+)
 
 // usageError is a command line that is wrong.
 type usageError struct {
@@ -49,12 +57,15 @@ func report(w io.Writer, err error) int {
 			fmt.Fprintln(w, fault)
 		}
 		fmt.Fprintf(w, "martlet: the configuration has %s\n", count(len(faults), "fault"))
-		hint(w, "", "martlet config reference lists every key", "configuration")
+		hint(w, "", "martlet config reference lists every key", codeConfiguration)
 		return exitConfiguration
+	}
+	if e, ok := errors.AsType[*programError](err); ok {
+		return e.report(w)
 	}
 	if e, ok := errors.AsType[*usageError](err); ok {
 		fmt.Fprintf(w, "martlet: %s\n", strings.TrimSpace(e.Error()))
-		hint(w, "", e.command+" --help", "usage")
+		hint(w, "", e.command+" --help", codeUsage)
 		return exitUsage
 	}
 	if e, ok := errors.AsType[*martlet.Error](err); ok {
@@ -63,21 +74,23 @@ func report(w io.Writer, err error) int {
 			fmt.Fprintf(w, "    %s\n", strings.TrimRight(line, "\n"))
 		}
 		hint(w, e.Why, e.Hint, string(e.Code))
-		if e.Code == codeTerminated {
-			return exitInterrupted
-		}
-		return status(e.Code.Class())
+		return exitOf(string(e.Code))
+	}
+	if e, ok := errors.AsType[*store.Error](err); ok {
+		fmt.Fprintf(w, "martlet: %s\n", e.What)
+		hint(w, e.Why, e.Hint, codeProfile)
+		return exitConfiguration
 	}
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(w, "martlet: interrupted")
 		return exitInterrupted
 	}
 	fmt.Fprintf(w, "martlet: %v\n", err)
-	hint(w, "", "", "internal")
+	hint(w, "", "", codeInternal)
 	return exitInternal
 }
 
-// hint prints the lines behind what happened.
+// hint prints the lines behind what happened, and where more is told about the code.
 func hint(w io.Writer, why, try, code string) {
 	if why != "" {
 		fmt.Fprintf(w, "  why:  %s\n", why)
@@ -85,7 +98,7 @@ func hint(w io.Writer, why, try, code string) {
 	if try != "" {
 		fmt.Fprintf(w, "  hint: %s\n", try)
 	}
-	fmt.Fprintf(w, "  code: %s\n", code)
+	fmt.Fprintf(w, "  code: %s (martlet help errors %[1]s)\n", code)
 }
 
 func status(class martlet.Class) int {

@@ -16,8 +16,11 @@ import (
 
 // newLogger logs one line an event: time, level, where, what, then key=value. What has more
 // lines follows indented, so that nothing which a peer sent looks like an event.
+//
+// The journal of systemd keeps time and level itself: there each line begins with the level as
+// sd-daemon(3) has it, and with no time.
 func newLogger(w io.Writer, level zapcore.Level) *zap.Logger {
-	return zap.New(&lines{LevelEnabler: level, w: w, mu: &sync.Mutex{}})
+	return zap.New(&lines{LevelEnabler: level, w: w, mu: &sync.Mutex{}, journal: isJournal(w)})
 }
 
 // levelOf reads the configuration's log_level, which was checked.
@@ -32,7 +35,8 @@ func levelOf(name string) zapcore.Level {
 // lines is a zapcore.Core for people and grep.
 type lines struct {
 	zapcore.LevelEnabler
-	with []zapcore.Field
+	with    []zapcore.Field
+	journal bool // w leads to it
 
 	mu *sync.Mutex
 	w  io.Writer
@@ -80,8 +84,14 @@ func (l *lines) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Checke
 // Write writes one line.
 func (l *lines) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	var b strings.Builder
-	b.WriteString(e.Time.Format("2006-01-02T15:04:05.000Z07:00"))
-	fmt.Fprintf(&b, " %-5s ", e.Level)
+	start := ""
+	if l.journal {
+		start = priority(e.Level)
+		b.WriteString(start)
+	} else {
+		b.WriteString(e.Time.Format("2006-01-02T15:04:05.000Z07:00"))
+		fmt.Fprintf(&b, " %-5s ", e.Level)
+	}
 	if e.LoggerName != "" {
 		b.WriteString(e.LoggerName + ": ")
 	}
@@ -98,7 +108,7 @@ func (l *lines) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	}
 	b.WriteByte('\n')
 	for line := range strings.Lines(more) {
-		b.WriteString("    " + oneLine(strings.TrimSuffix(line, "\n")) + "\n")
+		b.WriteString(start + "    " + oneLine(strings.TrimSuffix(line, "\n")) + "\n")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

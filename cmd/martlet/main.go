@@ -10,9 +10,9 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,7 +20,10 @@ import (
 	"martlet"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	martlet.HelpEnclave()
+	os.Exit(run(os.Args[1:]))
+}
 
 // run runs the command line and returns the exit status.
 func run(args []string) int {
@@ -28,8 +31,12 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	return runUntil(ctx, args)
+}
 
-	root := newRoot()
+// runUntil is run with what asks for an orderly end.
+func runUntil(ctx context.Context, args []string) int {
+	root := newRoot(args)
 	root.SetArgs(args)
 	stdout := &faithful{w: os.Stdout}
 	root.SetOut(stdout)
@@ -43,14 +50,17 @@ func run(args []string) int {
 	if stdout.err != nil && (err == nil || errors.Is(err, stdout.err)) {
 		err = &martlet.Error{Code: "host", What: "the output could not be written", Why: stdout.err.Error(), Hint: "is the disk full, or the reader gone?"}
 	}
-	return report(os.Stderr, err)
+	return report(failures(os.Stderr), err)
 }
 
 // faithful remembers the first error of a writer, which the printing commands do not look at.
 type faithful struct {
-	w   io.Writer
+	w   *os.File
 	err error
 }
+
+// Fd is that of the writer, for who asks whether it is a terminal.
+func (f *faithful) Fd() uintptr { return f.w.Fd() }
 
 func (f *faithful) Write(b []byte) (int, error) {
 	n, err := f.w.Write(b)
@@ -60,7 +70,48 @@ func (f *faithful) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func newRoot() *cobra.Command {
+// command makes a command.
+type command struct {
+	name string
+	make func() *cobra.Command
+}
+
+func commands() []command {
+	return []command{
+		{"demo", newDemo},
+		{"serve", newServe},
+		{"up", newUp},
+		{"down", newDown},
+		{"rekey", newRekey},
+		{"reload", newReload},
+		{"redirect", newRedirect},
+		{"status", newStatus},
+		{"capture", newCapture},
+		{"bugreport", newBugreport},
+		{"exec", newExec},
+		{"nc", newNC},
+		{"ping", newPing},
+		{"healthcheck", newHealthcheck},
+		{"portal", newPortal},
+		{"check", newCheck},
+		{"import", newImport},
+		{"export", newExport},
+		{"list", newList},
+		{"show", newShow},
+		{"forget", newForget},
+		{"service", newService},
+		{"probe", newProbe},
+		{"doctor", newDoctor},
+		{"config", newConfig},
+		{"pki", newPKI},
+		{"version", newVersion},
+		{"errors", newErrors},
+	}
+}
+
+// newRoot makes the command line for args. If these begin with a command only that one is made,
+// since to make the flags and texts of a dozen is a large part of the time until it runs.
+func newRoot(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "martlet",
 		Short: "An IKEv2/IPsec VPN without kernel IPsec",
@@ -75,12 +126,25 @@ Exit status:
   4    authentication: one side does not accept the other
   5    policy: algorithms, selectors or addresses do not meet
   6    configuration, or this host cannot be set up
-  130  interrupted before it was done`,
+  130  interrupted before it was done
+
+Each error ends with a code; martlet help errors CODE tells what to do about it.`,
 		Example:       "  martlet demo\n  martlet check office.toml && sudo martlet up -c office.toml office",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newDemo(), newServe(), newUp(), newDown(), newRekey(), newReload(), newRedirect(), newStatus(), newCheck(), newConfig(), newPKI(), newVersion())
+	all := commands()
+	if len(args) > 0 {
+		if i := slices.IndexFunc(all, func(c command) bool { return c.name == args[0] }); i >= 0 {
+			root.AddCommand(all[i].make())
+			root.CompletionOptions.DisableDefaultCmd = true
+			return root
+		}
+	}
+	for _, c := range all {
+		root.AddCommand(c.make())
+	}
+	root.SetHelpCommand(newHelp())
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" {

@@ -6,76 +6,97 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"martlet"
-	"martlet/config"
 )
 
 func newServe() *cobra.Command {
-	var file string
+	var from source
+	var userspace bool
+	var monitor string
 	cmd := &cobra.Command{
 		Use:   "serve -c FILE",
 		Short: "Wait for peers: gateway, or the waiting end of site to site",
 		Long: `Serve opens the configured ports and lets the peers of every connection come in,
 until a signal or martlet down ends it; then it closes the tunnels at their peers and undoes
-what it set up on this host. It needs Linux and root.`,
-		Example: "  sudo martlet serve -c /etc/martlet/gateway.toml",
+what it set up on this host. It needs root, and on Windows a console that runs as administrator
+and wintun.dll beside this program.
+
+With --userspace it needs none of these: peers get the network that this process itself can reach,
+their TCP connections, UDP flows and pings go on as its own. Private networks and this
+host's own addresses they reach only where [userspace] allows that. Ports above 1023 need no
+privilege: map 500 and 4500 to them, and set ike_port and nat_port.`,
+		Example: "  sudo martlet serve -c /etc/martlet/gateway.toml\n  martlet serve --userspace -c gateway.toml --set node.ike_port=5500",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadFlag(cmd, file)
+			flags := doorFlags{userspace: userspace, monitor: monitor}
+			c, err := from.load(cmd, flags.settings()...)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
+			inProcess, why := martlet.InProcess(c)
 			node := &martlet.Node{
-				Config: c, Serve: true, Host: true, Load: func() (*config.Config, error) { return config.Load(file) },
+				Config: c, Serve: true, Host: !inProcess, Forward: inProcess, Load: from.again,
 				Logger: newLogger(cmd.ErrOrStderr(), levelOf(c.Node.LogLevel)),
 			}
 			return runNode(ctx, node, cancel, func(ctx context.Context) error {
 				fmt.Fprintf(cmd.ErrOrStderr(), "martlet: serving on %v\n", node.Addresses())
+				if inProcess {
+					fmt.Fprintf(cmd.ErrOrStderr(), "martlet: in userspace mode, since %s: peers reach what this process reaches\n", why)
+					printDoors(cmd.ErrOrStderr(), node.Status().Doors)
+				}
 				<-ctx.Done()
 				return nil
 			})
 		},
 	}
-	configFlag(cmd, &file)
+	from.add(cmd)
+	addUserspace(cmd, &userspace, "give peers the network that this process can reach, without any privilege")
+	monitorFlag(cmd, &monitor)
 	return cmd
 }
 
 // runNode starts a node with its control socket, does what is to be done meanwhile, and closes
-// the node. cancel ends the context; an order over the socket calls it.
+// the node. cancel ends the context; an order over the socket calls it. An end that neither that
+// nor a signal asked for leaves a kill switch in force.
 func runNode(ctx context.Context, node *martlet.Node, cancel func(), meanwhile func(context.Context) error) (err error) {
+	holdMemory(node.Config)
+	keepLog(node)
 	if err := node.Start(ctx); err != nil {
 		return err
 	}
 	defer func() {
+		end := node.Close
+		if ctx.Err() == nil {
+			end = node.Abandon
+		}
 		cancel()
-		err = errors.Join(err, node.Close())
+		err = errors.Join(err, end())
 	}()
 	if node.Config.Node.Control != "" {
 		// The socket outlives the context: `martlet down` waits until it is gone, and then
 		// the host is as it was.
-		if err := node.ServeControl(context.WithoutCancel(ctx), cancel); err != nil {
+		if err := serveControl(ctx, node, cancel); err != nil {
 			return err
 		}
 	}
 	reloadOnHangup(ctx, node)
+	defer superviseBy(ctx, node)()
 	return meanwhile(ctx)
 }
 
-// configFlag adds -c.
-func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", "", "configuration `FILE`")
-	if err := cmd.MarkFlagFilename("config", "toml"); err != nil {
-		panic(err) // the flag was just made
+// serveControl serves the control socket. In userspace mode it is no fault if the default one
+// cannot be had, unless another martlet has it: in a container nobody needs it.
+func serveControl(ctx context.Context, node *martlet.Node, cancel func()) error {
+	socket := node.Config.Node.Control
+	err := node.ServeControl(context.WithoutCancel(ctx), cancel)
+	e, ok := errors.AsType[*martlet.Error](err)
+	if !ok || node.Host || socket != systemSocket() || running(ctx, socket) {
+		return err
 	}
-}
-
-// loadFlag loads the configuration that -c names.
-func loadFlag(cmd *cobra.Command, file string) (*config.Config, error) {
-	if file == "" {
-		return nil, usage(cmd, errors.New("the configuration is not named: -c FILE"))
-	}
-	return load(cmd, file)
+	node.Logger.Info("no control socket, so that status, down and the like do not find this one; node.control may name another path", zap.String("why", e.Why))
+	return nil
 }

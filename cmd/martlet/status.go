@@ -16,19 +16,26 @@ import (
 
 func newStatus() *cobra.Command {
 	var where socketFlags
-	var asJSON bool
+	var asJSON, watch bool
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "Show the tunnels of the running martlet",
-		Long:    "Status shows each IKE SA with its child SAs. It fails where no martlet is running.",
-		Example: "  sudo martlet status\n  sudo martlet status --json | jq '.ike_sas[].state'",
+		Use:   "status",
+		Short: "Show the tunnels of the running martlet",
+		Long: `Status shows each IKE SA with its child SAs. It fails where no martlet is running.
+
+With --watch it goes on until a signal, or until the running martlet ends: it draws the status anew
+on a terminal, and writes a line for each event elsewhere; with --json that is the whole status.`,
+		Example: "  sudo martlet status\n  sudo martlet status --json | jq '.ike_sas[].state'\n  sudo martlet status --watch",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			socket, err := where.path(cmd)
 			if err != nil {
 				return err
 			}
-			s, err := martlet.NewControl(socket).Status(cmd.Context())
+			control := martlet.NewControl(socket)
+			if watch {
+				return watchStatus(cmd, control, asJSON)
+			}
+			s, err := control.Status(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -41,6 +48,7 @@ func newStatus() *cobra.Command {
 	}
 	where.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing it")
 	return cmd
 }
 
@@ -58,6 +66,13 @@ func printStatus(w io.Writer, s *martlet.Status, now time.Time) {
 	}
 	if len(s.TCP) > 0 {
 		fmt.Fprintf(w, "listening for TCP on %s\n", list(s.TCP))
+	}
+	printDoors(w, s.Doors)
+	if s.Resolvers != nil {
+		printResolvers(w, s.Resolvers)
+	}
+	if s.Monitor.IsValid() {
+		fmt.Fprintf(w, "probes and metrics at http://%s\n", s.Monitor)
 	}
 	up := map[string]bool{}
 	for _, sa := range s.SAs {
@@ -79,9 +94,34 @@ func printStatus(w io.Writer, s *martlet.Status, now time.Time) {
 			fmt.Fprintf(w, "%s: no tunnel\n", name)
 		}
 	}
+	for _, why := range s.NotReady {
+		fmt.Fprintf(w, "not ready: %s\n", why)
+	}
 	for _, reason := range slices.Sorted(maps.Keys(s.Drops)) {
 		if n := s.Drops[reason]; n > 0 {
 			fmt.Fprintf(w, "dropped %s: %d\n", reason, n)
+		}
+	}
+	printForwarding(w, s)
+}
+
+// printForwarding prints what is open of peers whose connections the process makes in their place,
+// and what it does not do for them.
+func printForwarding(w io.Writer, s *martlet.Status) {
+	f := s.Forwarding
+	if f == nil {
+		return
+	}
+	fmt.Fprintf(w, "forwarding for peers: %s, %s, %s open; %d in all, %s from peers, %s to them\n",
+		count(f.TCP.Open, "connection"), count(f.UDP.Open, "UDP flow"), count(f.Echo.Open, "ping"),
+		f.TCP.Opened+f.UDP.Opened+f.Echo.Opened,
+		size(f.TCP.FromClients+f.UDP.FromClients+f.Echo.FromClients), size(f.TCP.ToClients+f.UDP.ToClients+f.Echo.ToClients))
+	for _, reason := range slices.Sorted(maps.Keys(f.Refused)) {
+		fmt.Fprintf(w, "  refused, %v: %d\n", reason, f.Refused[reason])
+	}
+	for _, family := range []struct{ name, why string }{{"IPv4", f.NoEcho4}, {"IPv6", f.NoEcho6}} {
+		if family.why != "" {
+			fmt.Fprintf(w, "  no ping by %s: %s\n", family.name, family.why)
 		}
 	}
 }
@@ -102,6 +142,9 @@ func printSA(w io.Writer, sa martlet.SAStatus, now time.Time) {
 		fmt.Fprintln(w, "  over TCP")
 	}
 	fmt.Fprintf(w, "  %s\n", reach(sa))
+	if !sa.Heard.IsZero() {
+		fmt.Fprintf(w, "  the peer was heard %s ago\n", now.Sub(sa.Heard).Round(time.Second))
+	}
 	fmt.Fprintf(w, "  SPIs %s %s\n", sa.SPIi, sa.SPIr)
 	if len(sa.Addresses) > 0 {
 		fmt.Fprintf(w, "  virtual addresses %s\n", list(sa.Addresses))
