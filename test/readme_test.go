@@ -34,7 +34,7 @@ func TestReadme(t *testing.T) {
 		switch words[0] {
 		case "sudo":
 			words = words[1:]
-		case "test/run", ".ci/run":
+		case "test/run", "test/bench/run", ".ci/run":
 			info, err := os.Stat(filepath.Join(root(t), words[0]))
 			if err != nil || info.Mode()&0o111 == 0 {
 				t.Errorf("%s cannot be run: %v", words[0], err)

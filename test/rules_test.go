@@ -177,13 +177,17 @@ var mayImport = []struct{ from, to string }{
 	{"ike/message", "crypto/*"},
 	{"ike/eap", "crypto/*"},
 	{"ike/aaa", "crypto/* ike/eap"},
+	{"ike/probe", "crypto/* ike/message"},
 	{"ike", "crypto/* ike/message ike/eap"},
 	{"esp/udpencap", ""},
 	{"esp", "crypto/suite tun esp/udpencap"},
 	{"tun", ""},
+	{"tun/proxy", ""},
 	{"tun/*", "tun tun/*"},
-	{"config", "crypto/*"},
+	{"config", "crypto/* tun/proxy"},
 	{"config/profile", "crypto/* config"},
+	{"config/store", "config"},
+	{"cmd/martlet/dist/release", ""},
 	{"cmd/martlet", ". config config/* crypto/pki"},
 	{".", "crypto/* ike ike/* esp esp/* tun tun/* config"},
 }
@@ -222,7 +226,7 @@ func TestImportDirection(t *testing.T) {
 }
 
 // purePackages are state machines: no socket, clock, lock or goroutine.
-var purePackages = []string{"ike", "ike/message", "ike/eap"}
+var purePackages = []string{"ike", "ike/message", "ike/eap", "ike/probe"}
 
 func TestPurity(t *testing.T) {
 	clock := []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}

@@ -87,7 +87,7 @@ func TestTsharkExtensions(t *testing.T) {
 	b.end()
 	recorder.stop(syscall.SIGINT)
 
-	s := &shark{t, keys, file}
+	s := &shark{t: t, config: keys, file: file}
 	for _, bad := range s.fields(`(isakmp || esp || udpencap) && (_ws.malformed || _ws.expert.message contains "ntegrity")`, "frame.number", "_ws.expert.message") {
 		if !knownToBeUnread(s, bad) {
 			t.Errorf("malformed: %s", bad)

@@ -97,7 +97,7 @@ func TestTsharkHybrid(t *testing.T) {
 		{keys, "isakmp.exchangetype == 36 && isakmp.flag_r == 1", 2, "isakmp.notify.msgtype", "16441"},
 		{keys, "isakmp.exchangetype == 44 && isakmp.typepayload == 34", 4, "isakmp.key_exchange.dh_group", "36"},
 	} {
-		s := &shark{t, c.profile, file}
+		s := &shark{t: t, config: c.profile, file: file}
 		got := s.fields(c.filter, c.fields)
 		if len(got) < c.least {
 			t.Errorf("%s: %d packets, want %d", c.filter, len(got), c.least)

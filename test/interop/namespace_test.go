@@ -40,6 +40,16 @@ type namespace struct {
 	t    testing.TB
 	name string
 	dir  string
+	// resolvConf is the /etc/resolv.conf of programs of the namespace.
+	resolvConf string
+}
+
+// resolvers makes text their /etc/resolv.conf. The file stays the same one, which those that run see.
+func (ns *namespace) resolvers(text string) {
+	ns.t.Helper()
+	if err := os.WriteFile(ns.resolvConf, []byte(text), 0o644); err != nil { //nolint:gosec // as on every host
+		ns.t.Fatal(err)
+	}
 }
 
 func newNamespace(t testing.TB, role string) *namespace {
@@ -50,7 +60,17 @@ func newNamespace(t testing.TB, role string) *namespace {
 		t.Fatal(err)
 	}
 	command(t, "ip", "netns", "add", ns.name)
+	// What `ip netns exec` shows its programs as theirs, so that they leave the machine's alone.
+	etc := filepath.Join("/etc/netns", ns.name)
+	if err := os.MkdirAll(etc, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ns.resolvConf = filepath.Join(etc, "resolv.conf")
+	ns.resolvers("# of a namespace of tests\n")
 	t.Cleanup(func() {
+		if err := os.RemoveAll(etc); err != nil {
+			t.Error(err)
+		}
 		if b, err := exec.Command("ip", "netns", "del", ns.name).CombinedOutput(); err != nil {
 			t.Errorf("ip netns del: %s", b)
 		}

@@ -13,15 +13,16 @@ import (
 
 // node is the program under test.
 type node struct {
-	ns     *namespace
-	config string
-	proc   *process
+	ns      *namespace
+	config  string
+	program string
+	proc    *process
 }
 
 // newNode writes a configuration; connections are its text behind [node].
 func newNode(ns *namespace, more, connections string) *node {
 	ns.t.Helper()
-	return &node{ns: ns, config: ns.write("martlet.toml", fmt.Sprintf(`
+	return &node{ns: ns, program: shared.martlet, config: ns.write("martlet.toml", fmt.Sprintf(`
 [node]
 control = "%[1]s/control.sock"
 state = "%[1]s/state"
@@ -31,25 +32,25 @@ state = "%[1]s/state"
 
 // martlet runs a command of the program to its end.
 func (m *node) martlet(args ...string) (string, error) {
-	return m.ns.try(append([]string{shared.martlet}, args...)...)
+	return m.ns.try(append([]string{m.program}, args...)...)
 }
 
 // serve starts it as the waiting side.
 func (m *node) serve() {
 	m.ns.t.Helper()
-	m.proc = m.ns.spawn("martlet serve", nil, shared.martlet, "serve", "-c", m.config)
+	m.proc = m.ns.spawn("martlet serve", nil, m.program, "serve", "-c", m.config)
 	m.proc.says("serving on")
 }
 
 // up starts it as the side that connects, and does not wait.
 func (m *node) up(name string) {
 	m.ns.t.Helper()
-	m.proc = m.ns.spawn("martlet up", nil, shared.martlet, "up", "-v", "-c", m.config, name)
+	m.proc = m.ns.spawn("martlet up", nil, m.program, "up", "-v", "-c", m.config, name)
 }
 
 // status asks over the control socket; nil where nobody answers.
 func (m *node) status() *martlet.Status {
-	b, err := exec.Command(shared.martlet, "status", "--json", "--control", filepath.Join(m.ns.dir, "control.sock")).Output()
+	b, err := exec.Command(m.program, "status", "--json", "--control", filepath.Join(m.ns.dir, "control.sock")).Output()
 	if err != nil {
 		return nil
 	}

@@ -50,10 +50,17 @@ func (b *lockedBuffer) String() string {
 func (ns *namespace) spawn(name string, env []string, args ...string) *process {
 	ns.t.Helper()
 	argv := ns.argv(args...)
-	p := &process{t: ns.t, name: name + " in " + ns.name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-	if err := p.cmd.Start(); err != nil {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), env...)
+	return ns.watch(name, cmd, cmd.Start)
+}
+
+// watch has cmd started, and is as spawn.
+func (ns *namespace) watch(name string, cmd *exec.Cmd, start func() error) *process {
+	ns.t.Helper()
+	p := &process{t: ns.t, name: name + " in " + ns.name, cmd: cmd, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = &p.out, &p.out
+	if err := start(); err != nil {
 		ns.t.Fatal(err)
 	}
 	go func() {

@@ -82,8 +82,11 @@ const onTheRoad = outside + " or (icmp[icmptype] == icmp-unreach and src host " 
 const outageLimit = 3000
 
 // warriorNode is Martlet as road warrior.
-func (r *roads) warriorNode(more string) *node {
-	return newNode(r.warrior, "", fmt.Sprintf(`
+func (r *roads) warriorNode(more string) *node { return r.warriorOf("", more) }
+
+// warriorOf is warriorNode with some more of the program itself.
+func (r *roads) warriorOf(program, more string) *node {
+	return newNode(r.warrior, program, fmt.Sprintf(`
 [connection.office]
 remote = [%q]
 request = ["ipv4"]
@@ -100,8 +103,8 @@ remote = [%q]
 `, officeAddr, more, r.id, secret, swanID, netB4))
 }
 
-// gatewayNode is Martlet as the gateway.
-func (r *roads) gatewayNode(more string) *node {
+// gatewayNode is Martlet as the gateway to a network.
+func (r *roads) gatewayNode(more, network string) *node {
 	return newNode(r.gateway, "", fmt.Sprintf(`
 [pool.four]
 addresses = ["10.97.0.0/24"]
@@ -116,7 +119,7 @@ secret = %q
 auth = "psk"
 [connection.clients.child.net]
 local = [%q]
-`, more, swanID, secret, netB4))
+`, more, swanID, secret, network))
 }
 
 // swanWarrior is strongSwan as the road warrior, up.
@@ -192,7 +195,7 @@ func TestRoaming(t *testing.T) {
 			start(t)
 			r := newRoads(t)
 			r.enter(homeAddr)
-			g := r.gatewayNode("")
+			g := r.gatewayNode("", netB4)
 			g.serve()
 			leaks := tap(r.router, "any", onTheRoad)
 			m := r.warriorNode(c.warrior)
@@ -272,7 +275,7 @@ func TestStrongSwanRoams(t *testing.T) {
 			start(t)
 			r := newRoads(t)
 			r.enter(homeAddr)
-			g := r.gatewayNode(c.gateway)
+			g := r.gatewayNode(c.gateway, netB4)
 			g.serve()
 			// strongSwan itself lets some packets out in the open while it moves.
 			leaks := tap(r.router, "office", onTheRoad)
@@ -319,7 +322,7 @@ func TestNATRestarts(t *testing.T) {
 			if c.swan {
 				where = r.swanGateway("").sas
 			} else {
-				g = r.gatewayNode("")
+				g = r.gatewayNode("", netB4)
 				g.serve()
 				where = func() string { return g.awaitUp(1).SAs[0].RemoteAddr.String() }
 			}

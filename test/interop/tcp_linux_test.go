@@ -53,7 +53,7 @@ func TestTCP(t *testing.T) {
 	r := newRoads(t)
 	r.enter(homeAddr)
 	r.router.nft(noUDP)
-	g := r.gatewayNode("")
+	g := r.gatewayNode("", netB4)
 	g.config = withNode(g, "tcp_port = 4500")
 	g.serve()
 	leaks := tap(r.router, "any", outside)
@@ -71,7 +71,7 @@ func TestTCP(t *testing.T) {
 	r.warrior.ping(v4, inB4)
 	stream(t, r.warrior, v4, r.gateway, inB4)
 	recorder.stop(syscall.SIGINT)
-	(&shark{t, keys, file}).readsTCP()
+	(&shark{t: t, config: keys, file: file}).readsTCP()
 
 	// The stream breaks, and another takes its place.
 	lost := r.warrior.outage(v4, func() { r.resetStreams(t, m) })
@@ -148,7 +148,7 @@ func TestTCPWarrior(t *testing.T) {
 			r := newRoads(t)
 			r.enter(hotelAddr)
 			r.router.nft(noUDP)
-			g := r.gatewayNode(c.gateway)
+			g := r.gatewayNode(c.gateway, netB4)
 			g.config = withNode(g, "tcp_port = 4500\n"+c.node)
 			g.serve()
 			m := r.warriorNode(c.warrior)
@@ -173,4 +173,11 @@ func withNode(m *node, more string) string {
 	m.ns.t.Helper()
 	text := readFile(m.ns.t, m.config)
 	return m.ns.write("martlet.toml", strings.Replace(text, "[node]\n", "[node]\n"+more+"\n", 1))
+}
+
+// withChild writes the configuration once more, with more in its child.
+func withChild(m *node, more string) string {
+	m.ns.t.Helper()
+	text := readFile(m.ns.t, m.config)
+	return m.ns.write("martlet.toml", strings.Replace(text, ".child.net]\n", ".child.net]\n"+more+"\n", 1))
 }

@@ -32,7 +32,7 @@ func TestTshark(t *testing.T) {
 			p.close(t)
 			recorder.stop(syscall.SIGINT)
 
-			s := &shark{t, keys, file}
+			s := &shark{t: t, config: keys, file: file}
 			s.readsIKE()
 			s.readsESP()
 		})
@@ -44,12 +44,16 @@ type shark struct {
 	t      *testing.T
 	config string
 	file   string
+	esn    bool // of SAs with extended sequence numbers, whose ICV it cannot check (4.0)
 }
 
 // fields returns a line for each packet that fits a filter.
 func (s *shark) fields(filter string, fields ...string) []string {
 	s.t.Helper()
-	args := []string{"-r", s.file, "-Y", filter, "-T", "fields", "-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE"}
+	args := []string{"-r", s.file, "-Y", filter, "-T", "fields", "-o", "esp.enable_encryption_decode:TRUE"}
+	if !s.esn {
+		args = append(args, "-o", "esp.enable_authentication_check:TRUE")
+	}
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}

@@ -27,7 +27,7 @@ func TestOneNAT(t *testing.T) {
 			r2 := r.neighbour(t, "second.test")
 			var g *node
 			if gateway == "martlet" {
-				g = r.gatewayNode("")
+				g = r.gatewayNode("", netB4)
 				g.serve()
 			} else {
 				r.swanGateway("")
@@ -112,7 +112,7 @@ func TestReauthentication(t *testing.T) {
 					return one(m)
 				}
 			} else {
-				g = r.gatewayNode(c.gateway)
+				g = r.gatewayNode(c.gateway, netB4)
 				g.serve()
 				r.swanWarrior(t, c.warrior)
 				v4 = g.peerAddress(t)
@@ -211,7 +211,7 @@ func TestDynamicInitiator(t *testing.T) {
 	r := newRoads(t)
 	r.enter(hotelAddr)
 	r2 := r.neighbour(t, r.id)
-	g := r.gatewayNode("unique = \"replace\"\n")
+	g := r.gatewayNode("unique = \"replace\"\n", netB4)
 	g.serve()
 	r.swanWarrior(t, "")
 	first := g.awaitUp(1).SAs[0]

@@ -60,13 +60,15 @@ func TestSeeds(t *testing.T) {
 	if _, err := issue(); err != nil {
 		t.Fatal(err)
 	}
-	failed, up, moves, rekeyed := 0, 0, 0, 0
+	failed, up, moves, rekeyed, probed, surplus := 0, 0, 0, 0, 0, 0
 	for seed := first; seed <= last; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed)
 			w := play(t, seed)
 			up += len(w.a.sas)
 			rekeyed += w.rekeyed
+			probed += w.probed
+			surplus += w.surplus
 			moves += w.a.moves + w.b.moves
 			if first == last {
 				t.Logf("%+v\n%s", w.sc, &w.diagram)
@@ -85,6 +87,12 @@ func TestSeeds(t *testing.T) {
 	}
 	if first != last && rekeyed < int(last-first) {
 		t.Errorf("only %d IKE SAs were replaced in %d seeds: the test does not test much", rekeyed, last-first+1)
+	}
+	if first != last && surplus < int(last-first)/20 {
+		t.Errorf("only %d SAs crossed others in %d seeds: the test does not test much", surplus, last-first+1)
+	}
+	if first != last && probed < int(last-first)/3 {
+		t.Errorf("only %d searches for a path's MTU came to an end in %d seeds: the test does not test much", probed, last-first+1)
 	}
 	if first != last && moves < int(last-first)/4 {
 		t.Errorf("packets went another way only %d times in %d seeds: the test does not test much", moves, last-first+1)

@@ -30,7 +30,11 @@ func mayBePlain(m *message.Message) bool {
 // has chosen its SPI, IKE_SA_INIT may be asked again with a cookie or another group
 // under the same ID (RFC 7296 §2.6). Answers to what belongs to no SA or cannot be
 // checked, such as INVALID_MAJOR_VERSION, are unprotected and may only notify.
-func (n *node) checkContent(data []byte) {
+//
+// A probe of the path's MTU is the same request with padding and, where that is not answered, without
+// (ike/mtu.go).
+func (n *node) checkContent(s ike.Send) {
+	data := s.Data
 	m, err := message.Parse(data)
 	if err != nil {
 		n.w.fault("%s: sends what it could not read itself: %v", n.name, err)
@@ -50,6 +54,9 @@ func (n *node) checkContent(data []byte) {
 	key := fmt.Sprintf("%v %v initiator=%v response=%v id=%d", m.SPIi, m.SPIr, m.FromInitiator(), m.IsResponse(), m.MessageID)
 	if protected && e.Type() == message.TypeSKF {
 		key += fmt.Sprintf(" fragment %d of %d", e.Fragment, e.Total)
+	}
+	if s.DontFragment {
+		key += " padded"
 	}
 	content := string(data)
 	if before, ok := n.contents[key]; ok && before != content {
@@ -90,6 +97,9 @@ func (w *world) disagreement() string {
 		if len(n.up) != len(n.established()) {
 			return fmt.Sprintf("%s reported %d SAs up and lists %d", n.name, len(n.up), len(n.established()))
 		}
+	}
+	if s := w.a.crossed() + w.b.crossed(); s != "" {
+		return s
 	}
 	if s := w.a.twice() + w.b.twice(); s != "" {
 		return s

@@ -47,6 +47,7 @@ type node struct {
 	downs    []ike.Down
 	lease    int
 	moves    int // of the children of an SA
+	crossing crossings
 }
 
 func newNode(w *world, name string, host *simnet.Host, plain, encap uint16, config func() *ike.Config) *node {
@@ -68,6 +69,7 @@ func (n *node) start() {
 	n.retired = map[ike.ChildID]bool{}
 	n.up = map[ike.SAID]bool{}
 	n.wake = time.Time{}
+	n.crossing = crossings{}
 	c := n.config()
 	c.KeyLog = n.w.learn
 	n.engine = ike.New(c)
@@ -195,7 +197,7 @@ func (n *node) send(s ike.Send) {
 	if s.Keepalive {
 		data = []byte{0xff}
 	} else {
-		n.checkContent(s.Data)
+		n.checkContent(s)
 		if h, err := message.ParseHeader(s.Data); err == nil && n.lose != nil && n.lose(h) {
 			n.w.note(n.name, "the script takes away: %s", n.w.diagram.describe(s.Data))
 			return
@@ -326,6 +328,16 @@ func (n *node) report(what ike.Happening) {
 		n.w.note(n.name, "warning: %s", r.Text)
 	case ike.Refused:
 		n.w.note(n.name, "refused %v %v", r.Reason, r.Err)
+	case ike.Alive:
+		if n.crossing.alive != nil {
+			n.crossing.alive[r.SA] = true
+		}
+	case ike.PathMTU:
+		n.w.note(n.name, "packets of %d octets pass: %v", r.Size, r.Passed)
+		n.w.probed++
+		if r.Passed && n.w.sc.mtu > 0 && r.Size > n.w.sc.mtu {
+			n.w.fault("%s: says that %d octets pass where %d do", n.name, r.Size, n.w.sc.mtu)
+		}
 	case ike.StageDone, ike.ChildUp, ike.ChildDown, ike.ChildStands:
 	default:
 		n.w.fault("%s: reports %T", n.name, r)
@@ -350,6 +362,14 @@ func (n *node) initiate(to *node) {
 		}
 	}
 	n.handle(ike.Initiate{Connection: connection, Path: path(0), Encap: path(1)})
+}
+
+// probe looks for the MTU of the newest IKE SA's path.
+func (n *node) probe() {
+	if up := n.established(); len(up) > 0 {
+		n.w.note(n.name, "probe the MTU")
+		n.handle(ike.ProbeMTU{SA: up[len(up)-1].SA, Low: 1280, High: 1500})
+	}
 }
 
 // rekey replaces the newest IKE SA by command.

@@ -50,6 +50,7 @@ type scenario struct {
 	commands    []command
 	terminateBy int
 	parallel    int  // SAs of the extra child with the same selectors
+	mtu         int  // of the client's line, which says nothing of what is larger; 0: any
 	split       bool // the extra child of the client is two of the gateway's
 }
 
@@ -126,7 +127,7 @@ func newScenario(r *rand.Rand) scenario {
 			node: r.IntN(2),
 			what: pick("acquire", "acquire", "acquire", "close child", "close child", "unknown SPI", "terminate", "initiate", "crash", "blackout", "rebind", "move", "move",
 				"rekey", "rekey", "rekey child", "rekey child", "rekey child", "aged", "both rekey", "both rekey child",
-				"reauth", "reauth", "reload", "replace"),
+				"reauth", "reauth", "reload", "replace", "probe", "probe"),
 		}
 		sc.commands = append(sc.commands, c)
 	}
@@ -139,6 +140,9 @@ func newScenario(r *rand.Rand) scenario {
 	slices.SortFunc(sc.commands, func(a, b command) int { return int(a.at - b.at) })
 	if sc.cert && !sc.bothStart && sc.mistrust != "gateway" {
 		sc.login = pick("", "eap", "eap behind a certificate")
+	}
+	if oneIn(2) {
+		sc.mtu = 1280 + r.IntN(221)
 	}
 	switch r.IntN(6) {
 	case 0:

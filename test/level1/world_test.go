@@ -27,6 +27,8 @@ type world struct {
 	forged   map[string]bool
 	healed   bool
 	rekeyed  int // IKE SAs, on either side
+	surplus  int // SAs that were one too many
+	probed   int // searches for the MTU of a path that came to an end
 
 	diagram   diagram
 	faults    []string
@@ -56,7 +58,9 @@ func newWorld(t testing.TB, seed uint64, sc scenario, rng *rand.Rand) *world {
 	if sc.sixth {
 		client, gateway = "2001:db8:1::1", "2001:db8:2::1"
 	}
-	ha := w.net.Host("client", badLink, netip.MustParseAddr(client))
+	line := badLink
+	line.MTU = sc.mtu
+	ha := w.net.Host("client", line, netip.MustParseAddr(client))
 	hb := w.net.Host("gateway", simnet.Link{Latency: 5 * time.Millisecond}, netip.MustParseAddr(gateway))
 	w.attacker = w.net.Host("attacker", simnet.Link{})
 	if sc.nat != nil {
@@ -66,6 +70,7 @@ func newWorld(t testing.TB, seed uint64, sc scenario, rng *rand.Rand) *world {
 	w.a = newNode(w, "client", ha, clientPortIKE, clientPortNAT, func() *ike.Config { return sc.config(t, false) })
 	w.b = newNode(w, "gateway", hb, portIKE, portNAT, func() *ike.Config { return sc.config(t, true) })
 	w.net.After(0, w.pulse)
+	w.net.After(0, w.settleCrossings)
 	return w
 }
 
@@ -102,7 +107,8 @@ func (w *world) run() {
 
 	w.healed = true
 	w.note("network", "HEALED")
-	w.a.host.SetLink(simnet.Link{Latency: 10 * time.Millisecond})
+	w.a.host.SetLink(simnet.Link{Latency: 10 * time.Millisecond, MTU: w.sc.mtu})
+	w.a.probe()
 	w.b.host.SetLink(simnet.Link{Latency: 5 * time.Millisecond})
 	w.settle("after the network healed", 4*time.Minute, w.disagreement)
 	if w.sc.bad() {
@@ -230,6 +236,8 @@ func (w *world) command(c command) {
 			ev.Changed = []string{connection}
 		}
 		n.handle(ev)
+	case "probe":
+		n.probe()
 	case "unknown SPI":
 		n.handle(ike.UnknownSPI{Path: ike.Path{Local: netip.AddrPortFrom(n.host.Addr(), n.ports[1]), Remote: netip.AddrPortFrom(w.publicAddr(other), other.ports[1]), Encap: true}, SPI: w.rng.Uint32()})
 	case "terminate":

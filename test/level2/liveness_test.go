@@ -66,6 +66,7 @@ func TestShortBlackoutIsSurvived(t *testing.T) {
 func TestTrafficReplacesLivenessChecks(t *testing.T) {
 	inBubble(t, 22, func(w *world) {
 		gateway, client := w.pair()
+		pass(time.Second) // the path's MTU is tried
 		w.record()
 		flows := both(gateway, client)
 		for n := range 60 {

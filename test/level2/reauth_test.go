@@ -1,10 +1,14 @@
 package level2
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
+	"martlet"
 	"martlet/config"
+	"martlet/ike/message"
+	"martlet/test/simnet"
 )
 
 // Authenticating again is no moment without a tunnel: the address stays, and no packet is lost.
@@ -57,4 +61,41 @@ func TestReauthByCommandOfTheGateway(t *testing.T) {
 		}
 		talk(gateway, client)
 	})
+}
+
+// The old SA ends while its successor is on the way over a slow line: whoever keeps the
+// connection up waits for that one, and opens no other beside it.
+func TestKeeperWaitsForTheSuccessorThatIsOnItsWay(t *testing.T) {
+	slow := simnet.Link{Latency: time.Second}
+	for seed := range uint64(6) {
+		inBubble(t, 970+seed, func(w *world) {
+			gateway := w.gateway(gatewayConfig())
+			client := w.start(w.net.Host("client", slow, clientAddr), keptConfig(), false)
+			client.connect()
+			pass(5 * time.Minute)
+			w.record()
+			events := client.watch()
+			client.Reauthenticate("office", 0)
+			pass(100*time.Millisecond + time.Duration(seed)*150*time.Millisecond)
+			gateway.Disconnect("clients") // the old one; the new one has not come yet
+			pass(time.Minute)
+			talk(gateway, client)
+			client.sa()
+			gateway.sa()
+			begun := map[string]bool{}
+			for _, r := range w.records(func(r simnet.Record) bool { return r.Host == "client" }) {
+				if h, err := message.ParseHeader(bytes.TrimPrefix(r.Datagram.Data, make([]byte, 4))); err == nil && h.Exchange == message.IKESAInit {
+					begun[h.SPIi.String()] = true
+				}
+			}
+			if len(begun) != 1 {
+				w.Errorf("%d SAs were begun, want one: %v", len(begun), begun)
+			}
+			for _, ev := range events() {
+				if ev.Kind == martlet.EventDown && !ev.Replaced || ev.Kind == martlet.EventRetry {
+					w.Errorf("told: %+v", ev)
+				}
+			}
+		})
+	}
 }

@@ -2,6 +2,8 @@
 // what did not, and why.
 //
 //	report watch OUTCOMES STDERR       go test -json on standard input
+//	report again OUTCOMES PACKAGE...   what failed in these packages, once more; flags of go test
+//	                                   may stand among them
 //	report fuzz OUTCOMES TIME FOLDER   every fuzz target of the module for so long
 //	report reach URL                   whether a server answers
 //	report table OUTCOMES              the list, and the exit status of all
@@ -31,6 +33,8 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 3 && args[0] == "watch":
 		return watch(os.Stdin, os.Stdout, args[1], args[2])
+	case len(args) > 2 && args[0] == "again":
+		return again(ctx, args[1], args[2:], runAlone)
 	case len(args) == 4 && args[0] == "fuzz":
 		each, err := time.ParseDuration(args[2])
 		if err != nil {
@@ -42,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 	case len(args) == 2 && args[0] == "table":
 		return table(os.Stdout, args[1])
 	}
-	return fmt.Errorf("want watch, fuzz, reach or table, got %q", args)
+	return fmt.Errorf("want watch, again, fuzz, reach or table, got %q", args)
 }
 
 // reach asks for a URL, for ten seconds at most.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -30,10 +31,37 @@ type watcher struct {
 	tests    map[string]int // package -> tests that ran
 }
 
+// Why a test or a package failed.
+const (
+	failed        = "test failed"
+	crashed       = "data race or panic"
+	packageFailed = "package failed"
+)
+
 // keepLines is how many lines of a failed test are shown, from its end.
 const keepLines = 400
 
 func watch(r io.Reader, w io.Writer, file, stderr string) error {
+	outcomes, err := follow(r, w)
+	if err != nil {
+		return err
+	}
+	// What go itself had to say: it could not even list the packages, say.
+	b, err := os.ReadFile(stderr)
+	if err != nil {
+		return err
+	}
+	if text := strings.TrimSpace(string(b)); text != "" {
+		fmt.Fprintln(w, text)
+	}
+	if len(outcomes) == 0 {
+		outcomes = append(outcomes, outcome{name: "go test ./...", result: "fail", reason: "no test ran"})
+	}
+	return add(file, outcomes...)
+}
+
+// follow reads what go test -json prints.
+func follow(r io.Reader, w io.Writer) ([]outcome, error) {
 	a := &watcher{w: w, output: map[string][]string{}, build: map[string][]string{}, tests: map[string]int{}}
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, 64<<20)
@@ -45,21 +73,7 @@ func watch(r io.Reader, w io.Writer, file, stderr string) error {
 		}
 		a.add(e)
 	}
-	if err := in.Err(); err != nil {
-		return err
-	}
-	// What go itself had to say: it could not even list the packages, say.
-	b, err := os.ReadFile(stderr)
-	if err != nil {
-		return err
-	}
-	if text := strings.TrimSpace(string(b)); text != "" {
-		fmt.Fprintln(w, text)
-	}
-	if len(a.outcomes) == 0 {
-		a.outcomes = append(a.outcomes, outcome{name: "go test ./...", result: "fail", reason: "no test ran"})
-	}
-	return add(file, a.outcomes...)
+	return a.outcomes, in.Err()
 }
 
 func (a *watcher) add(e event) {
@@ -95,9 +109,14 @@ func (a *watcher) done(key string, e event) {
 			o.reason = "does not build"
 			fmt.Fprint(a.w, strings.Join(a.build[e.FailedBuild], ""))
 		} else if o.test {
-			o.reason = "test failed"
+			o.reason = failed
+			if slices.ContainsFunc(a.output[key], func(l string) bool {
+				return strings.Contains(l, "race detected during") || strings.Contains(l, "panic: ")
+			}) {
+				o.reason = crashed
+			}
 		} else {
-			o.reason = "package failed"
+			o.reason = packageFailed
 		}
 		fmt.Fprint(a.w, strings.Join(a.output[key], ""))
 	case !o.test:

@@ -51,8 +51,8 @@ func TestSockets(t *testing.T) {
 		}
 		var got []udpencap.Packet
 		for len(got) < len(want) {
-			buf := make([]udpencap.Packet, server.Batch())
-			m, err := server.Read(buf)
+			buf := make([]udpencap.Packet, server.Readers()[0].Batch())
+			m, err := server.Readers()[0].Read(buf)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestPort500(t *testing.T) {
 			t.Fatal(err)
 		}
 		buf := make([]udpencap.Packet, 1)
-		if _, err := server.Read(buf); err != nil {
+		if _, err := server.Readers()[0].Read(buf); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -102,7 +102,7 @@ func TestSocketErrors(t *testing.T) {
 		}
 		got := make(chan error)
 		go func() {
-			_, err := s.Read(make([]udpencap.Packet, 1))
+			_, err := s.Readers()[0].Read(make([]udpencap.Packet, 1))
 			got <- err
 		}()
 		synctest.Wait()

@@ -76,6 +76,9 @@ func (s *socket) Encap() bool { return s.encap }
 // Stream is false.
 func (s *socket) Stream() bool { return false }
 
+// Readers is the socket itself.
+func (s *socket) Readers() []udpencap.Reader { return []udpencap.Reader{s} }
+
 // Batch is the number of packets worth passing to Read.
 func (s *socket) Batch() int { return socketBatch }
 
@@ -93,6 +96,13 @@ func (s *socket) Read(packets []udpencap.Packet) (int, error) {
 			return 0, fmt.Errorf("simnet: read on %v: %w", s.local, net.ErrClosed)
 		}
 	}
+	more, err := s.ReadMore(packets[n:])
+	return n + more, err
+}
+
+// ReadMore fills packets with what has arrived. Each has memory of its own.
+func (s *socket) ReadMore(packets []udpencap.Packet) (int, error) {
+	n := 0
 	for n < len(packets) {
 		select {
 		case d := <-s.queue:
@@ -142,7 +152,9 @@ func (s *socket) Write(packets []udpencap.Packet) (int, error) {
 		if s.encap && p.Kind == udpencap.IKE {
 			data = make([]byte, markerLen, markerLen+len(p.Data))
 		}
-		s.host.Send(Datagram{From: from, To: p.Remote, Data: append(data, p.Data...), ECN: p.ECN})
+		for datagram := range p.Datagrams() {
+			s.host.Send(Datagram{From: from, To: p.Remote, Data: append(data, datagram...), ECN: p.ECN})
+		}
 	}
 	return len(packets), nil
 }

@@ -15,7 +15,10 @@ const (
 	tunBatch = 64
 )
 
-var _ tun.Device = (*Tun)(nil)
+var (
+	_ tun.Device = (*Tun)(nil)
+	_ tun.Queue  = (*Tun)(nil)
+)
 
 // Tun is a tun.Device made of channels, which a synctest bubble can watch. The test
 // is the host: it puts packets in by Inject and takes them out of Packets.
@@ -58,6 +61,12 @@ func (t *Tun) MTU() int { return int(t.mtu.Load()) }
 // SetMTU changes it.
 func (t *Tun) SetMTU(mtu int) error { t.mtu.Store(int64(mtu)); return nil }
 
+// Queues is the device itself, which has one.
+func (t *Tun) Queues() []tun.Queue { return []tun.Queue{t} }
+
+// Takes is true of single packets.
+func (t *Tun) Takes(kind tun.GSO) bool { return kind == tun.GSONone }
+
 // Batch is the number of frames worth passing to Read.
 func (t *Tun) Batch() int { return tunBatch }
 
@@ -72,7 +81,13 @@ func (t *Tun) Read(frames []tun.Frame) (int, error) {
 	case <-t.closed:
 		return 0, fmt.Errorf("simnet: read from %s: %w", t.name, os.ErrClosed)
 	}
-	for n := 1; n < len(frames); n++ {
+	n, err := t.TryRead(frames[1:])
+	return n + 1, err
+}
+
+// TryRead takes packets of Inject that wait.
+func (t *Tun) TryRead(frames []tun.Frame) (int, error) {
+	for n := range frames {
 		select {
 		case p := <-t.in:
 			frames[n] = tun.Frame{Pieces: [][]byte{p}}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package interop
+
+// confine is for Linux.
+func confine() {}
