@@ -125,7 +125,7 @@ func (n *Node) childUsage(id ike.ChildID) aaa.Usage {
 	if !ok {
 		return aaa.Usage{}
 	}
-	return aaa.Usage{InPackets: c.In.Packets, InOctets: c.In.Bytes, OutPackets: c.Out.Packets, OutOctets: c.Out.Bytes}
+	return usageOf(&c)
 }
 
 // childIn notes whose a child is that is being installed.

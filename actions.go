@@ -29,7 +29,8 @@ func (s *shard) do(action ike.Action) {
 		}
 	case ike.Remove:
 		s.node.peers.childOut(a.Child)
-		if err := s.node.plane.Remove(uint64(a.Child)); err != nil {
+		s.node.closed(a.Child)
+		if err := s.node.traffic.end(a.Child, s.node.plane); err != nil {
 			s.log.Warn("child SA could not be removed", zap.Error(err))
 		}
 	case ike.Move:
@@ -49,7 +50,7 @@ func (s *shard) send(a ike.Send) {
 		s.log.Debug("no socket for a message", zap.Stringer("local", a.Path.Local))
 		return
 	}
-	p := udpencap.Packet{Data: a.Data, Local: a.Path.Local, Remote: a.Path.Remote}
+	p := udpencap.Packet{Data: a.Data, Local: a.Path.Local, Remote: a.Path.Remote, DF: a.DontFragment}
 	if a.Keepalive {
 		p.Kind = udpencap.Keepalive
 	}
@@ -72,26 +73,31 @@ func (s *shard) install(c *ike.Child) {
 	encr, integ := c.Suite.Encr, c.Suite.Integ
 	esn := c.Suite.ESN.ID == suite.ESNYes
 	child := esp.Child{
-		ID:     uint64(c.ID),
-		In:     esp.Keys{SPI: c.SPIIn, Encr: encr, Integ: integ, EncrKey: c.In.Encr, IntegKey: c.In.Integ, ESN: esn},
-		Out:    esp.Keys{SPI: c.SPIOut, Encr: encr, Integ: integ, EncrKey: c.Out.Encr, IntegKey: c.Out.Integ, ESN: esn},
-		Local:  espSelectors(c.Local),
-		Remote: espSelectors(c.Remote),
-		Path:   planePath(c.Path),
-		Window: c.Window,
-		Pad:    s.node.padding(c),
-		Soft:   esp.Volume(c.Soft),
-		Hard:   esp.Volume(c.Hard),
-		Group:  uint64(c.Group),
-		Slot:   c.Slot,
+		ID:       uint64(c.ID),
+		In:       esp.Keys{SPI: c.SPIIn, Encr: encr, Integ: integ, EncrKey: c.In.Encr, IntegKey: c.In.Integ, ESN: esn},
+		Out:      esp.Keys{SPI: c.SPIOut, Encr: encr, Integ: integ, EncrKey: c.Out.Encr, IntegKey: c.Out.Integ, ESN: esn},
+		Local:    espSelectors(c.Local),
+		Remote:   espSelectors(c.Remote),
+		Path:     planePath(c.Path),
+		Window:   c.Window,
+		Pad:      s.node.padding(c),
+		CopyDSCP: c.CopyDSCP,
+		KeepMSS:  c.KeepMSS,
+		Soft:     esp.Volume(c.Soft),
+		Hard:     esp.Volume(c.Hard),
+		Group:    uint64(c.Group),
+		Slot:     c.Slot,
 	}
 	s.node.peers.childIn(c)
+	s.node.traffic.begin(c)
 	if err := s.node.plane.Install(child); err != nil {
 		// The suite was negotiated from what we can do and the socket is open, so
 		// only a fault of ours leads here; the SA must not stand half.
 		s.log.Error("child SA could not be installed", zap.String("conn", c.Connection), zap.Error(err))
 		s.mine = append(s.mine, ike.CloseChild{Child: c.ID})
+		return
 	}
+	s.node.opened(c.ChildInfo)
 }
 
 // padding is the length to which a child's inner packets are padded.

@@ -17,6 +17,9 @@ type attempt struct {
 	// of this one, or between begun and the time when it is known, is about us.
 	sa    ike.SAID
 	begun bool
+	// rival is an SA on its way to another address of the peer, until one of the two is answered.
+	rival ike.SAID
+	heard bool // one was
 	done  chan struct{}
 	err   error
 	ended bool
@@ -80,6 +83,10 @@ func (a *attempt) rekeyed(h ike.Rekeyed) {
 
 func (a *attempt) down(h ike.Down) {
 	switch {
+	case a.rival != 0 && h.SA == a.rival:
+		a.rival = 0
+	case a.rival != 0 && h.SA == a.sa:
+		a.sa, a.rival = a.rival, 0
 	case !a.about(h.SA), a.sa == 0 && !h.Initiator:
 	case h.Err != nil:
 		a.end(h.Err)
@@ -139,13 +146,28 @@ func (n *Node) await(ctx context.Context, conn *config.Connection, a *attempt, b
 	if err := begin(a); err != nil {
 		return err
 	}
+	giveUp := func() {
+		n.mu.Lock()
+		both := []ike.SAID{a.sa, a.rival}
+		n.mu.Unlock()
+		for _, sa := range both {
+			if a.child == "" && sa != 0 {
+				n.engines.of(sa).post(ike.Terminate{SA: sa, Reason: "given up"})
+			}
+		}
+	}
 	select {
 	case <-a.done:
-		return a.err
-	case <-ctx.Done():
-		if sa := n.attemptSA(a); a.child == "" && sa != 0 {
-			n.engines.of(sa).post(ike.Terminate{SA: sa, Reason: "given up"})
+		// An SA that failed since the host did is told of by the cause.
+		if fault := n.host.whyFailed(); fault != nil {
+			return fault
 		}
+		return a.err
+	case <-n.host.failure():
+		giveUp()
+		return n.host.whyFailed()
+	case <-ctx.Done():
+		giveUp()
 		return context.Cause(ctx)
 	case <-n.ctx.Done():
 		return net.ErrClosed
@@ -158,20 +180,29 @@ func (n *Node) attemptSA(a *attempt) ike.SAID {
 	return a.sa
 }
 
-// initiate begins an SA, and finds out which it is.
+// initiate begins an SA, and finds out which it is. While the peer works on its answer the host
+// is set up.
 func (s *shard) initiate(a *attempt, ev ike.Initiate) {
+	s.begin(ev, func() { a.begun = true }, func(sa ike.SAID) { a.sa = sa })
+}
+
+// begin is initiate with what is to be noted before and after, for which Node.mu is held.
+func (s *shard) begin(ev ike.Initiate, before func(), after func(ike.SAID)) {
 	set := func(f func()) {
 		s.node.mu.Lock()
 		defer s.node.mu.Unlock()
 		f()
 	}
 	s.call(func(engine *ike.Engine) {
-		set(func() { a.begun = true })
+		set(before)
 		s.handle(ev)
+		if h := s.node.host; h != nil {
+			s.node.tasks.Go(h.begin)
+		}
 		all := engine.Statuses()
 		for _, st := range slices.Backward(all) { // in order of creation
 			if st.Initiator && st.Connection == ev.Connection {
-				set(func() { a.sa = st.SA })
+				set(func() { after(st.SA) })
 				break
 			}
 		}

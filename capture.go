@@ -8,12 +8,15 @@ import (
 	"time"
 
 	"martlet/esp/udpencap"
+	"martlet/tun"
 )
 
 // Capture writes the outer packets of a Node, IKE and ESP in UDP, as a pcap file
 // of raw IP packets. IP and UDP headers are made up from the addresses, since
 // sockets do not show them.
 type Capture struct {
+	only *captureFilter // nil: everything
+
 	mu  sync.Mutex
 	w   io.Writer
 	err error
@@ -28,16 +31,22 @@ const (
 
 // NewCapture starts a pcap file. The caller closes w after the Node is closed.
 func NewCapture(w io.Writer) (*Capture, error) {
+	c := startCapture(w)
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c, nil
+}
+
+func startCapture(w io.Writer) *Capture {
 	h := binary.LittleEndian.AppendUint32(nil, pcapMagicNanos)
 	h = binary.LittleEndian.AppendUint16(h, 2)
 	h = binary.LittleEndian.AppendUint16(h, 4)
 	h = append(h, make([]byte, 8)...)
 	h = binary.LittleEndian.AppendUint32(h, snapLen)
 	h = binary.LittleEndian.AppendUint32(h, linkTypeRaw)
-	if _, err := w.Write(h); err != nil {
-		return nil, err
-	}
-	return &Capture{w: w}, nil
+	_, err := w.Write(h)
+	return &Capture{w: w, err: err}
 }
 
 // Err is the first error of writing; what came after it is not in the file.
@@ -47,72 +56,62 @@ func (c *Capture) Err() error {
 	return c.err
 }
 
-// tap returns a socket whose packets are captured; on a nil Capture the socket itself.
-func (c *Capture) tap(s udpencap.Socket) udpencap.Socket {
-	if c == nil {
-		return s
-	}
-	return &tapped{Socket: s, to: c}
-}
-
-type tapped struct {
-	udpencap.Socket
-	to *Capture
-}
-
-func (t *tapped) Read(packets []udpencap.Packet) (int, error) {
-	n, err := t.Socket.Read(packets)
-	for _, p := range packets[:n] {
-		t.to.packet(p.Remote, p.Local, p, t.Encap())
-	}
-	return n, err
-}
-
-func (t *tapped) Write(packets []udpencap.Packet) (int, error) {
-	n, err := t.Socket.Write(packets)
-	for _, p := range packets[:n] {
-		local := p.Local
-		if !local.IsValid() {
-			local = t.LocalAddr()
-		}
-		t.to.packet(local, p.Remote, p, t.Encap())
-	}
-	return n, err
-}
-
-// Counters passes on what the socket counted, if it counts.
-func (t *tapped) Counters() udpencap.Counters {
-	if c, ok := t.Socket.(interface{ Counters() udpencap.Counters }); ok {
-		return c.Counters()
-	}
-	return udpencap.Counters{}
-}
-
-func (c *Capture) packet(from, to netip.AddrPort, p udpencap.Packet, encap bool) {
+// packet writes the datagrams of p.
+func (c *Capture) packet(from, to netip.AddrPort, p *udpencap.Packet, encap bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch {
+	case p.Kind == udpencap.TooBig:
+	case p.Kind == udpencap.Keepalive:
+		c.datagram(from, to, 0, []byte{0xff})
+	case p.Kind == udpencap.IKE && encap:
+		c.datagram(from, to, 4, p.Data)
+	default:
+		for data := range p.Datagrams() {
+			c.datagram(from, to, 0, data)
+		}
+	}
+}
+
+// frame writes an inner packet, or a super-packet as one.
+func (c *Capture) frame(f *tun.Frame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begin()
+	for _, piece := range f.Pieces {
+		c.buf = append(c.buf, piece...)
+	}
+	c.end()
+}
+
+// datagram writes one, behind marker zero octets. It wants mu.
+func (c *Capture) datagram(from, to netip.AddrPort, marker int, payload []byte) {
+	c.begin()
+	c.buf = appendUDP(c.buf, from, to, marker, payload)
+	c.end()
+}
+
+// recordHead is the length of what stands before each packet of a file.
+const recordHead = 16
+
+// begin makes buf a record without its packet. It wants mu.
+func (c *Capture) begin() {
+	now := time.Now()
+	c.buf = binary.LittleEndian.AppendUint32(c.buf[:0], uint32(now.Unix()))
+	c.buf = binary.LittleEndian.AppendUint32(c.buf, uint32(now.Nanosecond()))
+	c.buf = append(c.buf, make([]byte, 8)...) // both lengths, by end
+}
+
+// end writes the record in buf, all of it at once. It wants mu.
+func (c *Capture) end() {
 	if c.err != nil {
 		return
 	}
-	payload := p.Data
-	marker := 0
-	switch {
-	case p.Kind == udpencap.Keepalive:
-		payload = []byte{0xff}
-	case p.Kind == udpencap.IKE && encap:
-		marker = 4
-	}
-	b := c.buf[:0]
-	now := time.Now()
-	b = binary.LittleEndian.AppendUint32(b, uint32(now.Unix()))
-	b = binary.LittleEndian.AppendUint32(b, uint32(now.Nanosecond()))
-	b = append(b, make([]byte, 8)...) // both lengths, below
-	start := len(b)
-	b = appendUDP(b, from, to, marker, payload)
-	binary.LittleEndian.PutUint32(b[8:], uint32(len(b)-start))
-	binary.LittleEndian.PutUint32(b[12:], uint32(len(b)-start))
-	c.buf = b
-	_, c.err = c.w.Write(b)
+	length := len(c.buf) - recordHead
+	c.buf = c.buf[:recordHead+min(length, snapLen)]
+	binary.LittleEndian.PutUint32(c.buf[8:], uint32(len(c.buf)-recordHead))
+	binary.LittleEndian.PutUint32(c.buf[12:], uint32(length))
+	_, c.err = c.w.Write(c.buf)
 }
 
 // appendUDP appends a whole IP packet with a UDP datagram of marker zero octets and a

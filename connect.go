@@ -1,6 +1,7 @@
 package martlet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,20 +24,48 @@ const StageResolve = "resolve"
 // Connect brings a connection up and returns when its first child SA carries traffic,
 // or with an *Error that says why not. The peer's addresses are tried in order. With
 // one connection configured, the name may be empty. A connection that is up already is a
-// success; one that another caller is bringing up is waited for. If the configuration says
+// success; one that another caller is bringing up is waited for. A Host's resolvers are set by then,
+// or could not be, which Status tells. If the configuration says
 // so (keep = "up"), it is brought up again from then on whenever it is lost, until
-// Disconnect.
+// Disconnect. Where ctx or the Node ends first, the error is the cause of ctx, or net.ErrClosed.
 func (n *Node) Connect(ctx context.Context, name string) error {
 	conn, err := n.connection(name)
 	if err != nil {
 		return err
 	}
-	if err := n.connect(ctx, conn, want{}); err != nil {
+	n.dismissed.Store(false)
+	ended := n.health.wished(conn.Name)
+	err = n.connect(ctx, conn, want{})
+	ended(err)
+	if err != nil {
 		return err
 	}
 	n.keep(conn)
 	n.arm(conn)
-	return nil
+	return n.host.settled(ctx)
+}
+
+// Keep brings a connection up as Connect does, and again whenever it is lost, but does not give up
+// when the first try fails: it returns when the first child SA carries traffic, or with the cause
+// of ctx, and goes on in either case, until Disconnect. It is for connections with keep = "up".
+func (n *Node) Keep(ctx context.Context, name string) error {
+	conn, err := n.connection(name)
+	if err != nil {
+		return err
+	}
+	if conn.Keep != config.KeepUp {
+		return fmt.Errorf("martlet: connection %q has keep = %q, not \"up\"", conn.Name, conn.Keep)
+	}
+	n.dismissed.Store(false)
+	events := n.Watch(ctx)
+	n.keep(conn)
+	n.arm(conn)
+	for !n.complete(conn) {
+		if _, ok := <-events; !ok {
+			return cmp.Or(context.Cause(ctx), net.ErrClosed)
+		}
+	}
+	return n.host.settled(ctx)
 }
 
 func (n *Node) connect(ctx context.Context, conn *config.Connection, w want) error {
@@ -57,29 +86,60 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection, w want) err
 		return n.fill(ctx, conn, st)
 	}
 	defer done()
+	if coming, err := n.awaitComing(ctx, conn); coming && !fromNetwork(err) {
+		return err
+	}
 	start := time.Now()
-	remotes, err := resolve(ctx, conn)
+	remotes, err := n.resolve(ctx, conn)
 	if err != nil {
 		return err
 	}
 	n.events.send(Event{Time: time.Now(), Kind: EventStage, Connection: conn.Name, Stage: StageResolve, Took: time.Since(start)})
 
-	var errs []error
-	for _, remote := range remotes {
+	for {
+		var goal goal
+		goal, remotes = nextGoal(remotes)
 		began := time.Now()
-		err := n.try(ctx, conn, remote, w, 0)
+		err := n.try(ctx, conn, goal, w, 0)
 		if n.logins.slow(conn.Name, began, err) {
-			err = n.try(ctx, conn, remote, w, 0)
+			err = n.try(ctx, conn, goal, w, 0)
 		}
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-		if e, ok := errors.AsType[*Error](err); !ok || e.Code.Class() != ClassNetwork {
-			break // another address would say the same
+		if err == nil || !fromNetwork(err) || len(remotes) == 0 {
+			return err // another address would say the same
 		}
 	}
-	return errs[len(errs)-1]
+}
+
+// awaitComing waits for an SA of a connection that the engine itself is opening, in place of
+// one that is gone meanwhile: a second one beside it would be one too many. It reports whether
+// there was one, and what came of it.
+func (n *Node) awaitComing(ctx context.Context, conn *config.Connection) (coming bool, err error) {
+	find := func(f func(ike.Status) bool) (sa ike.SAID) {
+		for _, st := range n.engines.statuses() {
+			if st.Connection == conn.Name && st.Initiator && f(st) {
+				sa = st.SA
+			}
+		}
+		return sa
+	}
+	sa := find(func(st ike.Status) bool { return st.State == "connecting" })
+	if sa == 0 {
+		return false, nil
+	}
+	err = n.await(ctx, conn, &attempt{sa: sa, begun: true}, func(*attempt) error {
+		// From here on the attempt hears what becomes of it. That may be over.
+		coming = find(func(st ike.Status) bool { return st.SA == sa }) != 0
+		if !coming {
+			return net.ErrClosed
+		}
+		if find(func(st ike.Status) bool {
+			return st.SA == sa && (len(st.Children) > 0 || st.State == "established" && opensBare(conn))
+		}) != 0 {
+			n.attempt(conn.Name, func(a *attempt) { a.established(sa) })
+		}
+		return nil
+	})
+	return coming, err
 }
 
 // fill gives an SA that stands a child, if it has lost its own and needs one. Where that cannot
@@ -154,6 +214,8 @@ func (n *Node) openChild(ctx context.Context, conn *config.Connection, w want) e
 // Disconnect deletes the IKE SAs of a connection at the peer and here; an empty name
 // means all. What was kept up is so no more. It does not wait for the peer.
 func (n *Node) Disconnect(connection string) {
+	n.dismissed.Store(true)
+	n.health.unwish(connection)
 	n.letGo(connection)
 	n.disarm(connection)
 	n.peers.commanded(connection, aaa.CauseAdminReset)
@@ -167,10 +229,17 @@ func (n *Node) Reauthenticate(connection string, within time.Duration) {
 	n.engines.everywhere(ike.Reauth{Connection: connection, Within: within})
 }
 
-// tryDatagrams runs one attempt at one address by UDP.
-func (n *Node) tryDatagrams(ctx context.Context, conn *config.Connection, remote netip.Addr, w want, replaces ike.SAID, a *attempt) error {
+// tryDatagrams runs one attempt by UDP.
+func (n *Node) tryDatagrams(ctx context.Context, conn *config.Connection, g goal, w want, replaces ike.SAID, a *attempt) error {
+	remote := g.remote
+	ctx, over := context.WithCancel(ctx)
+	defer over()
 	return n.await(ctx, conn, a, func(a *attempt) error {
 		initiate, err := n.paths(conn, remote)
+		if err != nil && g.rival.IsValid() {
+			remote, g.rival = g.rival, netip.Addr{}
+			initiate, err = n.paths(conn, remote)
+		}
 		if err != nil {
 			return &Error{
 				Code: ike.CodeUnreachable,
@@ -181,6 +250,9 @@ func (n *Node) tryDatagrams(ctx context.Context, conn *config.Connection, remote
 		}
 		initiate.Child, initiate.Packet, initiate.Replaces = w.child, w.packet, replaces
 		n.engines.of(replaces).initiate(a, initiate)
+		if g.rival.IsValid() {
+			n.race(ctx, conn, g.rival, initiate, a)
+		}
 		return nil
 	})
 }
@@ -210,40 +282,6 @@ func (n *Node) connection(name string) (*config.Connection, error) {
 		e.Why, e.Hint = "the configuration has no connection", "add a [connection.NAME] table"
 	}
 	return nil, e
-}
-
-// resolve finds the addresses of a connection's remotes, in their order.
-func resolve(ctx context.Context, conn *config.Connection) ([]netip.Addr, error) {
-	var out []netip.Addr
-	var failed []string
-	for _, name := range conn.Remote {
-		addrs, err := lookup(ctx, name)
-		if err != nil {
-			failed = append(failed, fmt.Sprintf("%s: %v", name, err))
-		}
-		out = append(out, addrs...)
-	}
-	if len(out) == 0 {
-		return nil, &Error{
-			Code: ike.CodeResolve,
-			What: "the gateway's name has no address: " + strings.Join(conn.Remote, ", "),
-			Why:  strings.Join(failed, "; "),
-			Hint: "check the name and that this host's DNS works, or write an address into remote",
-		}
-	}
-	return out, nil
-}
-
-// lookup finds the addresses of a host; name may be one itself.
-func lookup(ctx context.Context, name string) ([]netip.Addr, error) {
-	if addr, err := netip.ParseAddr(name); err == nil {
-		return []netip.Addr{addr}, nil
-	}
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-	for i := range found {
-		found[i] = found[i].Unmap()
-	}
-	return found, err
 }
 
 // paths opens the sockets to a peer: port 500 first and 4500 after, or the one port that

@@ -1,17 +1,14 @@
 package martlet
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"martlet/ike"
@@ -21,9 +18,14 @@ import (
 // (root for a daemon) may open:
 //
 //	GET  /v1/status             Status
+//	GET  /v1/capture?keys=1&inner=1&connection=NAME packets, in parts, until the client ends what it sends
+//	GET  /v1/log   the last lines of the log, as text
+//	GET  /v1/metrics metrics in the text format of Prometheus
 //	POST /v1/up    controlOrder connects, or opens a child; answers when it is up
 //	POST /v1/down  controlOrder deletes SAs; without a connection the program ends
 //	POST /v1/rekey controlOrder gives an IKE SA, or a child, fresh keys; answers when it has them
+//	POST /v1/dial  dialOrder    connects inside the tunnel; the connection is that one from then on
+//	POST /v1/ping  pingOrder    sends an echo request; Pinged
 //	POST /v1/redirect redirectOrder sends peers to another gateway; answers with how many
 //
 // Failures have a status of 4xx or 5xx and an Error as body.
@@ -36,6 +38,10 @@ type controlOrder struct {
 type redirectOrder struct {
 	Connection string `json:"connection,omitempty"`
 	To         string `json:"to"`
+}
+
+type portalOrder struct {
+	Hole time.Duration `json:"hole_ns"` // 0 opens none
 }
 
 type redirectResult struct {
@@ -104,6 +110,9 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 
 // onlyOne is an error if a program serves the control socket at path, or holds it.
 func onlyOne(ctx context.Context, path string) error {
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	within, cancel := context.WithTimeout(ctx, controlAnswersWithin)
 	defer cancel()
 	_, err := NewControl(path).Status(within)
@@ -148,6 +157,10 @@ func (n *Node) controlHandler(down func()) http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, n.Status())
 	})
+	mux.HandleFunc("GET /v1/watch", n.serveWatch)
+	mux.HandleFunc("GET /v1/capture", n.serveCapture)
+	mux.HandleFunc("GET /v1/log", n.serveLog)
+	mux.HandleFunc("GET /v1/metrics", n.serveMetrics)
 	mux.HandleFunc("POST /v1/up", func(w http.ResponseWriter, r *http.Request) {
 		order, ok := readOrder(w, r)
 		if !ok {
@@ -183,6 +196,34 @@ func (n *Node) controlHandler(down func()) http.Handler {
 		if order, ok := readOrder(w, r); ok {
 			writeResult(w, n.Rekey(r.Context(), order.Connection, order.Child))
 		}
+	})
+	mux.HandleFunc("POST /v1/dial", n.serveDial)
+	mux.HandleFunc("POST /v1/ping", func(w http.ResponseWriter, r *http.Request) {
+		var order pingOrder
+		if !readBody(w, r, &order) {
+			return
+		}
+		pinged, err := n.PingHost(r.Context(), order.Host)
+		if err != nil {
+			writeResult(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, pinged)
+	})
+	mux.HandleFunc("POST /v1/portal", func(w http.ResponseWriter, r *http.Request) {
+		var order portalOrder
+		if !readBody(w, r, &order) {
+			return
+		}
+		s := n.CheckPortal(r.Context())
+		if order.Hole > 0 {
+			var err error
+			if s.HoleUntil, err = n.OpenHole(order.Hole); err != nil {
+				writeResult(w, err)
+				return
+			}
+		}
+		writeJSON(w, http.StatusOK, s)
 	})
 	mux.HandleFunc("POST /v1/redirect", func(w http.ResponseWriter, r *http.Request) {
 		var order redirectOrder
@@ -243,102 +284,16 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client is gone: nobody is left to tell
 }
 
-// Control drives a Node in another process over its control socket.
-type Control struct {
-	path string
-	http *http.Client
-}
-
-// NewControl is a client of the socket at path. It connects at each call.
-func NewControl(path string) *Control {
-	return &Control{path: path, http: &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		},
-	}}}
-}
-
-// Status asks for the Node's status.
-func (c *Control) Status(ctx context.Context) (*Status, error) {
-	var s Status
-	return &s, c.do(ctx, http.MethodGet, "/v1/status", nil, &s)
-}
-
-// Up connects a connection, and opens a child of it if one is named.
-func (c *Control) Up(ctx context.Context, connection, child string) error {
-	return c.do(ctx, http.MethodPost, "/v1/up", controlOrder{connection, child}, &struct{}{})
-}
-
-// Reload has the program read its file again.
-func (c *Control) Reload(ctx context.Context) error {
-	return c.do(ctx, http.MethodPost, "/v1/reload", nil, &struct{}{})
-}
-
-// Down closes a connection; an empty name ends the program.
-func (c *Control) Down(ctx context.Context, connection string) error {
-	return c.do(ctx, http.MethodPost, "/v1/down", controlOrder{Connection: connection}, &struct{}{})
-}
-
-// Rekey gives the IKE SA of a connection, or a child of it if one is named, fresh keys.
-func (c *Control) Rekey(ctx context.Context, connection, child string) error {
-	return c.do(ctx, http.MethodPost, "/v1/rekey", controlOrder{connection, child}, &struct{}{})
-}
-
-// Redirect sends the peers of a connection, or all, to another gateway, and returns how many
-// were told.
-func (c *Control) Redirect(ctx context.Context, connection, to string) (int, error) {
-	var result redirectResult
-	err := c.do(ctx, http.MethodPost, "/v1/redirect", redirectOrder{connection, to}, &result)
-	return result.Told, err
-}
-
-func (c *Control) do(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("martlet: control: %w", err)
+// serveWatch sends the Node's events, a JSON object a line, until the client goes or the Node ends.
+func (n *Node) serveWatch(w http.ResponseWriter, r *http.Request) {
+	events := n.Watch(r.Context())
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	out, lines := http.NewResponseController(w), json.NewEncoder(w)
+	for out.Flush() == nil {
+		ev, ok := <-events
+		if !ok || lines.Encode(ev) != nil {
+			return
 		}
-		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://martlet"+path, body)
-	if err != nil {
-		return fmt.Errorf("martlet: control: %w", err)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return c.unreachable(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		e := &Error{}
-		if err := json.NewDecoder(resp.Body).Decode(e); err != nil {
-			return fmt.Errorf("martlet: control: %s: %w", resp.Status, err)
-		}
-		return e
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("martlet: control: %w", err)
-	}
-	return nil
-}
-
-func (c *Control) unreachable(err error) error {
-	e := &Error{
-		Code: ike.CodeHost,
-		What: "no martlet answers on " + c.path,
-		Why:  err.Error(),
-		Hint: "is `martlet up` or `martlet serve` running? another socket is named with --control or -c",
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		e.Why = op.Err.Error() // what is around it is HTTP's
-	}
-	switch {
-	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES):
-		e.Hint = "the socket belongs to another user, root as a rule: use sudo"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		e.Hint = "the one that made the socket was killed; the next `martlet up` or `martlet serve` undoes what it left on this host"
-	}
-	return e
 }

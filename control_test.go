@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -86,5 +88,37 @@ func TestOneThatDoesNotAnswerIsRunning(t *testing.T) {
 	}
 	if e, ok := errors.AsType[*Error](err); !ok || e.Code != ike.CodeHost {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Events come over the socket as they happen, until the Node ends.
+func TestWatchOverControl(t *testing.T) {
+	gateway := startNode(t, true, gatewayText)
+	client := startNode(t, false, clientOf(gateway, netip.Addr.Is4))
+	client.Config.Node.Control = filepath.Join(t.TempDir(), "c.sock")
+	if err := client.ServeControl(t.Context(), func() {}); err != nil {
+		t.Fatal(err)
+	}
+	events, err := NewControl(client.Config.Node.Control).Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Connect(testContext(t), ""); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []EventKind
+	for ev := range events {
+		kinds = append(kinds, ev.Kind)
+		if ev.Kind == EventChildUp {
+			go client.Close()
+		}
+	}
+	for _, want := range []EventKind{EventStage, EventEstablished, EventChildUp, EventDown} {
+		if !slices.Contains(kinds, want) {
+			t.Errorf("no %s among %v", want, kinds)
+		}
+	}
+	if _, err := NewControl(client.Config.Node.Control).Watch(t.Context()); err == nil {
+		t.Error("somebody answers after the end")
 	}
 }

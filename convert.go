@@ -34,6 +34,7 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 		Proposals:        c.IKE,
 		Local:            localOf(c),
 		Remote:           remoteOf(c),
+		Anchored:         c.TrustAnchorsFor,
 		RequestIPv4:      slices.Contains(c.Request, "ipv4"),
 		RequestIPv6:      slices.Contains(c.Request, "ipv6"),
 		Lease:            len(c.Pool) > 0 || c.Peer.Auth == "eap-radius" || c.Peer2.Auth == "eap-radius",
@@ -77,6 +78,8 @@ func connectionOf(c *config.Connection, serve bool) *ike.Connection {
 			RekeyPackets:  child.RekeyPackets,
 			Window:        child.ReplayWindow,
 			TFC:           child.TFC,
+			CopyDSCP:      child.CopyDSCP,
+			KeepMSS:       child.KeepMSS,
 			Parallel:      child.Parallel,
 			OnRequest:     child.Keep == config.KeepOnDemand || child.Keep == config.KeepManual,
 		})
@@ -305,4 +308,13 @@ func halfOpenOf(c *config.Config) ike.HalfOpen {
 		CookieTotal: from(n.Cookies), CookiePrefix: from(n.CookiesSource),
 		PuzzleTotal: from(n.Puzzles), PuzzlePrefix: from(n.PuzzlesSource),
 	}
+}
+
+// anchorsOf are the trust anchors that peers of a connection are told.
+func anchorsOf(c *config.Connection) []ike.TrustAnchor {
+	var out []ike.TrustAnchor
+	for _, a := range c.Anchors {
+		out = append(out, ike.TrustAnchor{Domain: a.Domain, DS: message.DS{KeyTag: a.KeyTag, Algorithm: a.Algorithm, DigestType: a.DigestType, Digest: a.Digest}})
+	}
+	return out
 }

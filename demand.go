@@ -87,6 +87,17 @@ func onDemand(conn *config.Connection) []*config.Child {
 
 // wanted opens what a packet is for that no child took. It is called by the packet loops.
 func (n *Node) wanted(f esp.Flow) {
+	n.open(func(c *config.Child) bool { return takes(c, &f) }, packetOf(f))
+}
+
+// summon opens the first child that leads to an address, for a program in this process that
+// waits for it: before there is a virtual address it has none to send from.
+func (n *Node) summon(to netip.Addr) {
+	n.open(func(c *config.Child) bool { return leadsTo(c, to) }, ike.Packet{})
+}
+
+// open opens the first child of those that wait for packets which is the right one.
+func (n *Node) open(right func(*config.Child) bool, packet ike.Packet) {
 	n.demands.mu.Lock()
 	defer n.demands.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(n.demands.armed)) {
@@ -95,7 +106,7 @@ func (n *Node) wanted(f esp.Flow) {
 			continue // a reload takes it away
 		}
 		for _, child := range onDemand(conn) {
-			if !takes(child, &f) {
+			if !right(child) {
 				continue
 			}
 			key := demanded{name, child.Name}
@@ -108,7 +119,7 @@ func (n *Node) wanted(f esp.Flow) {
 				return
 			}
 			d.running = true
-			n.tasks.Go(func() { n.satisfy(d, conn, want{child.Name, packetOf(f)}) })
+			n.tasks.Go(func() { n.satisfy(d, conn, want{child.Name, packet}) })
 			return
 		}
 	}
@@ -153,7 +164,9 @@ func (n *Node) satisfy(d *demand, conn *config.Connection, w want) {
 		d.tries = 0
 		return
 	}
-	d.next = time.Now().Add(n.retry(conn.Name, d.tries, err))
+	wait := pauseAfter(d.tries, err)
+	d.next = time.Now().Add(wait)
+	n.retries(conn.Name, d.tries, wait, err)
 	d.tries++
 }
 

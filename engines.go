@@ -1,7 +1,9 @@
 package martlet
 
 import (
+	"context"
 	"encoding/binary"
+	"fmt"
 	"hash/maphash"
 	"math/bits"
 	"net/netip"
@@ -49,15 +51,13 @@ const (
 func newEngines(n *Node) *engines {
 	e := &engines{node: n, seed: maphash.MakeSeed()}
 	if n.Serve {
-		e.bits = uint8(bits.Len(uint(min(runtime.GOMAXPROCS(0), 64))) - 1)
+		e.bits = uint8(bits.TrailingZeros(uint(n.footprint.processors(64))))
 	}
 	e.work = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	connections := connectionsOf(n.conf(), n.Serve)
 	for i := range 1 << e.bits {
 		cfg := &ike.Config{Connections: connections, Shard: uint8(i), ShardBits: e.bits, CrashSecret: n.secrets.crash, TicketKey: n.secrets.tickets, HalfOpen: halfOpenOf(n.conf()).Share(1 << e.bits)}
-		if n.keylog != nil {
-			cfg.KeyLog = n.keylog.write
-		}
+		cfg.KeyLog = n.logKeys
 		e.shards = append(e.shards, &shard{
 			node:   n,
 			engine: ike.New(cfg),
@@ -145,6 +145,23 @@ func (e *engines) statuses() []ike.Status {
 		})
 	}
 	return all
+}
+
+// visit calls f beside each engine, one after the other, as statuses does. Where one is busy until
+// ctx is done the error tells that; there is none when the Node has ended.
+func (e *engines) visit(ctx context.Context, f func(*ike.Engine)) error {
+	for i, s := range e.shards {
+		done := make(chan struct{})
+		select {
+		case s.calls <- func(engine *ike.Engine) { defer close(done); f(engine) }:
+			<-done
+		case <-ctx.Done():
+			return fmt.Errorf("engine %d of %d did not answer in time: it works on one thing for long, or is stuck", i+1, len(e.shards))
+		case <-s.node.ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
 // shutdown deletes all SAs and waits until they are gone, or for the given time.

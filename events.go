@@ -31,33 +31,36 @@ const (
 	EventRekeyFailed EventKind = "rekey-failed" // it could not get any; it stays as long as it may
 	EventWarning     EventKind = "warning"      // something a person should know
 	EventRedirected  EventKind = "redirected"   // the gateway sends us to another, which Text names
+	EventReloading   EventKind = "reloading"    // the configuration is read again, by ReloadFile
+	EventReloaded    EventKind = "reloaded"     // that is done; where Text is not empty, it says why nothing was changed
 )
 
 // Event is one change of state of a Node. It holds no secret.
 type Event struct {
 	Time       time.Time     `json:"time"`
 	Kind       EventKind     `json:"kind"`
-	Connection string        `json:"connection,omitempty"`
-	Child      string        `json:"child,omitempty"`
-	Peer       string        `json:"peer,omitempty"`
-	Stage      string        `json:"stage,omitempty"`
+	Connection string        `json:"connection,omitempty"` // its name in the configuration
+	Child      string        `json:"child,omitempty"`      // of what concerns a child SA
+	Peer       string        `json:"peer,omitempty"`       // the identity that it proved, where it did
+	Stage      string        `json:"stage,omitempty"`      // StageResolve, or one of ike.Stage
 	Took       time.Duration `json:"took_ns,omitempty"`
-	Text       string        `json:"text,omitempty"`
-	Err        *Error        `json:"error,omitempty"`
+	Text       string        `json:"text,omitempty"`  // for people, as the selectors of a child, or why something is down
+	Err        *Error        `json:"error,omitempty"` // of failures; nil where an end was in order
 	Kept       bool          `json:"kept,omitempty"`
 	Replaced   bool          `json:"replaced,omitempty"`
 }
 
-// Watch returns the Node's events from now on, until ctx or the Node ends, which closes
-// the channel. A reader that falls more than 256 events behind loses the newest.
+// Watch returns the Node's events from now on, so that it is called before what they tell of, until
+// ctx or the Node ends, which closes the channel. A reader that falls more than 256 events behind loses the newest.
 func (n *Node) Watch(ctx context.Context) <-chan Event {
 	ch, stop := n.events.subscribe()
 	context.AfterFunc(ctx, stop)
 	return ch
 }
 
-// broadcaster passes events to all who watch. The zero value is ready.
+// broadcaster passes events to all who watch, and counts them. The zero value is ready.
 type broadcaster struct {
+	tally tally
 	mu    sync.Mutex
 	to    map[chan Event]struct{}
 	ended bool
@@ -88,6 +91,7 @@ func (b *broadcaster) subscribe() (ch chan Event, stop func()) {
 }
 
 func (b *broadcaster) send(ev Event) {
+	b.tally.add(&ev)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for ch := range b.to {
@@ -116,18 +120,26 @@ func (n *Node) report(what ike.Happening) {
 	case ike.StageDone:
 		n.log.Debug("stage done", zap.String("conn", h.Connection), zap.String("stage", string(h.Stage)), zap.Duration("took", h.Took))
 		n.events.send(Event{Time: now, Kind: EventStage, Connection: h.Connection, Stage: string(h.Stage), Took: h.Took})
+		n.attempt(h.Connection, func(a *attempt) { n.decide(a, h.SA) })
 	case ike.Established:
 		st := h.Status
 		n.peers.established(st)
 		n.sockets.uses(st.SA, st.Path)
+		n.blocked.passes(st.Connection, st.Path)
 		n.log.Info("established", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote),
 			zap.Stringer("at", st.Path.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventEstablished, Connection: st.Connection, Peer: st.Remote.String()})
+		if st.Initiator {
+			n.probes.begin(st.SA, st.Path)
+		}
 		if conn := n.conf().Connections[st.Connection]; conn != nil && opensBare(conn) {
+			n.health.started.Store(true)
 			n.attempt(st.Connection, func(a *attempt) { a.established(st.SA) })
 		}
 	case ike.PathChanged:
 		n.sockets.uses(h.SA, h.Path)
+		n.probes.moved(h.SA, h.Path)
+		n.blocked.passes(h.Connection, h.Path)
 		n.log.Info("moved", zap.String("conn", h.Connection), zap.Stringer("from", h.Path.Local), zap.Stringer("to", h.Path.Remote),
 			zap.Stringer("before", h.Before.Local), zap.Stringer("and", h.Before.Remote))
 		n.events.send(Event{Time: now, Kind: EventMoved, Connection: h.Connection, Text: fmt.Sprintf("%v to %v", h.Path.Local, h.Path.Remote)})
@@ -140,6 +152,7 @@ func (n *Node) report(what ike.Happening) {
 		n.log.Info("child up", zap.String("conn", c.Connection), zap.String("child", c.Name),
 			zap.Stringer("suite", c.Suite), zap.String("local", selectorsText(c.Local)), zap.String("remote", selectorsText(c.Remote)))
 		n.childUp(c)
+		n.health.started.Store(true)
 		n.kept(c.Connection)
 		n.settle(c.Connection)
 		n.events.send(Event{
@@ -168,13 +181,17 @@ func (n *Node) report(what ike.Happening) {
 		n.peers.rekeyed(h.Old, h.New)
 		n.saRekeyed(h.Old, h.New)
 		n.sockets.rekeyed(h.Old, h.New)
+		n.probes.rekeyed(h.Old, h.New, st.Path)
 		n.log.Info("rekeyed", zap.String("conn", st.Connection), zap.Stringer("peer", st.Remote), zap.Stringer("suite", st.Suite))
 		n.events.send(Event{Time: now, Kind: EventRekeyed, Connection: st.Connection, Peer: st.Remote.String()})
 		n.attempt(st.Connection, func(a *attempt) { a.rekeyed(h) })
 	case ike.RekeyFailed:
 		n.logError("not rekeyed", h.Connection, h.Err, zap.String("child", h.Name), zap.Stringer("peer", h.Peer), zap.Stringer("at", h.Path.Remote))
 		n.events.send(Event{Time: now, Kind: EventRekeyFailed, Connection: h.Connection, Child: h.Name, Peer: h.Peer.String(), Text: h.Err.What, Err: h.Err})
+	case ike.PathMTU:
+		n.probes.found(h)
 	case ike.Down:
+		n.probes.ended(h.SA)
 		n.peers.leave(h)
 		n.unsay(h)
 		n.saDown(h)
@@ -189,6 +206,8 @@ func (n *Node) report(what ike.Happening) {
 		kept := n.kept(h.Connection)
 		n.events.send(Event{Time: now, Kind: EventDown, Connection: h.Connection, Peer: h.Peer.String(), Text: h.Reason, Err: h.Err, Kept: kept, Replaced: h.Replaced})
 		n.attempt(h.Connection, func(a *attempt) { a.down(h) })
+	case ike.Alive:
+		n.crossings.answered(h.SA)
 	case ike.Warned:
 		n.log.Warn(h.Text, zap.String("conn", h.Connection), zap.Stringer("at", h.Path.Remote))
 		n.events.send(Event{Time: now, Kind: EventWarning, Connection: h.Connection, Text: h.Text})

@@ -34,3 +34,18 @@ func TestAbandonedHandshakesAreLoggedSparingly(t *testing.T) {
 		t.Errorf("%d lines about 5 failures", got)
 	}
 }
+
+// Who watches hears when a reload begins and what came of it.
+func TestReloadIsTold(t *testing.T) {
+	n := &Node{}
+	events := n.Watch(t.Context())
+	if err := n.ReloadFile(); err == nil {
+		t.Fatal("there is a file to read again")
+	}
+	if ev := <-events; ev.Kind != EventReloading {
+		t.Errorf("first came %+v", ev)
+	}
+	if ev := <-events; ev.Kind != EventReloaded || ev.Text == "" || ev.Err == nil || ev.Err.Code != ike.CodeReload {
+		t.Errorf("then came %+v", ev)
+	}
+}

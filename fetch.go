@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,6 +58,7 @@ type fetcher struct {
 	client *http.Client
 
 	mu      sync.Mutex
+	allowed []string // hosts that may be asked; empty: all
 	cache   fetchCache
 	flights map[fetchKey]*flight
 	hosts   map[string]*hostQueue // of hosts with flights
@@ -74,7 +78,7 @@ type hostQueue struct {
 
 // newFetcher dials by dial. ctx ends with the Node, tasks are its goroutines.
 func newFetcher(ctx context.Context, tasks *sync.WaitGroup, dial func(context.Context, string, string) (net.Conn, error)) *fetcher {
-	return &fetcher{
+	f := &fetcher{
 		ctx: ctx, tasks: tasks,
 		client: &http.Client{
 			Transport: &http.Transport{
@@ -83,22 +87,56 @@ func newFetcher(ctx context.Context, tasks *sync.WaitGroup, dial func(context.Co
 				DisableKeepAlives:      true,
 				MaxResponseHeaderBytes: 16 << 10,
 			},
-			CheckRedirect: checkRedirect,
 		},
 		cache:   fetchCache{entries: map[fetchKey]*list.Element{}},
 		flights: map[fetchKey]*flight{}, hosts: map[string]*hostQueue{},
 	}
+	f.client.CheckRedirect = f.checkRedirect
+	return f
 }
 
-// checkRedirect follows a few redirects, never to another scheme.
-func checkRedirect(next *http.Request, via []*http.Request) error {
+// checkRedirect follows a few redirects, never to another scheme, and not to where nothing may be
+// asked.
+func (f *fetcher) checkRedirect(next *http.Request, via []*http.Request) error {
 	switch {
 	case len(via) > maxRedirects:
 		return errors.New("too many redirects")
 	case next.URL.Scheme != via[0].URL.Scheme:
 		return fmt.Errorf("redirected from %s to %s", via[0].URL.Scheme, next.URL.Scheme)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.mayAsk(next.URL); err != nil {
+		return fmt.Errorf("it redirects to another host: %w", err)
+	}
 	return nil
+}
+
+// allow lets only some hosts be asked; none means all.
+func (f *fetcher) allow(hosts []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.allowed = hosts
+}
+
+// mayAsk is nil if the file lets the host of a URL be asked. It wants mu.
+func (f *fetcher) mayAsk(u *url.URL) error {
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	if len(f.allowed) == 0 || slices.ContainsFunc(f.allowed, func(pattern string) bool {
+		pattern = strings.ToLower(strings.TrimSuffix(pattern, "."))
+		if below, ok := strings.CutPrefix(pattern, "*"); ok { // "*.example"
+			return strings.HasSuffix(host, below) && host != below[1:]
+		}
+		if at, err := netip.ParseAddr(pattern); err == nil {
+			asked, err := netip.ParseAddr(host)
+			return err == nil && asked.Unmap() == at.Unmap()
+		}
+		return host == pattern
+	}) {
+		return nil
+	}
+	return fmt.Errorf("the certificate says to ask %q whether it is revoked, which is none of node.revocation_hosts (%s): "+
+		"add it there if the CA means it so", host, strings.Join(f.allowed, ", "))
 }
 
 // get returns what is known, fetching it if need be; at the end of ctx it gives up waiting,
@@ -107,7 +145,15 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 // (RFC 6960 §A.1), else it is nil.
 func (f *fetcher) get(ctx context.Context, key fetchKey, request []byte) *fetched {
 	now := time.Now()
+	u, err := url.Parse(key.source.URL)
+	if err != nil {
+		return &fetched{err: err}
+	}
 	f.mu.Lock()
+	if err := f.mayAsk(u); err != nil {
+		f.mu.Unlock()
+		return &fetched{err: err}
+	}
 	known := f.cache.find(key)
 	if known == nil && key.cert != "" {
 		// A responder that failed for one certificate is not asked about the next.
@@ -117,7 +163,7 @@ func (f *fetcher) get(ctx context.Context, key fetchKey, request []byte) *fetche
 		f.mu.Unlock()
 		return known
 	}
-	fl, err := f.depart(key, request)
+	fl, err := f.depart(u.Host, key, request)
 	f.mu.Unlock()
 	if known != nil && known.err == nil && now.Before(known.until) {
 		return known
@@ -133,24 +179,20 @@ func (f *fetcher) get(ctx context.Context, key fetchKey, request []byte) *fetche
 	}
 }
 
-// depart joins the flight for a key, or begins it. It wants mu.
-func (f *fetcher) depart(key fetchKey, request []byte) (*flight, error) {
+// depart joins the flight for a key, at a host and port, or begins it. It wants mu.
+func (f *fetcher) depart(at string, key fetchKey, request []byte) (*flight, error) {
 	if fl := f.flights[key]; fl != nil {
 		return fl, nil
 	}
-	u, err := url.Parse(key.source.URL)
-	if err != nil {
-		return nil, err
-	}
-	host := f.hosts[u.Host]
+	host := f.hosts[at]
 	if host == nil {
 		host = &hostQueue{turns: make(chan struct{}, fetchesAHost)}
 	}
 	if len(f.flights) >= maxFlights || host.flights >= flightsAHost {
-		return nil, fmt.Errorf("too much is being asked of %s already", u.Host)
+		return nil, fmt.Errorf("too much is being asked of %s already", at)
 	}
 	host.flights++
-	f.hosts[u.Host] = host
+	f.hosts[at] = host
 	fl := &flight{done: make(chan struct{})}
 	f.flights[key] = fl
 	f.tasks.Go(func() {
@@ -159,7 +201,7 @@ func (f *fetcher) depart(key fetchKey, request []byte) (*flight, error) {
 		defer f.mu.Unlock()
 		delete(f.flights, key)
 		if host.flights--; host.flights == 0 {
-			delete(f.hosts, u.Host)
+			delete(f.hosts, at)
 		}
 		if old := f.cache.find(key); result.err != nil && old != nil && old.err == nil && time.Now().Before(old.until) {
 			// What is still valid outlives a failure.
@@ -201,6 +243,9 @@ func (f *fetcher) fetch(host *hostQueue, key fetchKey, request []byte) *fetched 
 	crl, err := pki.ParseCRL(body)
 	if err != nil {
 		return failed(err)
+	}
+	if why := crl.Unusable(); why != "" {
+		return failed(errors.New("the revocation list is of no use: " + why))
 	}
 	out := &fetched{crl: crl, until: crl.Until(), size: crl.Size() + 1<<10}
 	out.fresh = now.Add(max(forgetFailure, min(freshFor, crl.Until().Sub(now))))

@@ -492,3 +492,55 @@ func TestRow51BoundedCache(t *testing.T) {
 		t.Errorf("%d entries of %d octets", len(f.cache.entries), f.cache.size)
 	}
 }
+
+// What a certificate names is asked only where the file lets it, and nowhere else by a detour.
+func TestRevocationHosts(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		allowed []string
+		url     string
+		ok      bool
+	}{
+		{"no list", nil, "http://crl.example/sub.crl", true},
+		{"on the list", []string{"other.example", "CRL.example."}, "http://crl.example/sub.crl", true},
+		{"below", []string{"*.example"}, "http://crl.example/sub.crl", true},
+		{"not on the list", []string{"ocsp.example"}, "http://crl.example/sub.crl", false},
+		{"not below", []string{"*.crl.example"}, "http://crl.example/sub.crl", false},
+		{"with a name that only ends so", []string{"*.l.example", "rl.example"}, "http://crl.example/sub.crl", false},
+		{"an address in another form", []string{"192.0.2.7", "crl.example"}, "http://[::ffff:192.0.2.7]:80/sub.crl", true},
+		{"another address", []string{"192.0.2.7", "crl.example"}, "http://192.0.2.70/sub.crl", false},
+		{"a detour", []string{"detour.example"}, "http://detour.example/sub.crl", false},
+		{"a detour to the list", []string{"detour.example", "crl.example"}, "http://detour.example/sub.crl", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBureau(t)
+				b.sub.CRL = []string{c.url}
+				b.leaf = b.issue()
+				w := newWeb(t, map[string]http.HandlerFunc{
+					"crl.example": b.lists, "192.0.2.7": b.lists, "[::ffff:192.0.2.7]": b.lists, "192.0.2.70": b.lists,
+					"detour.example": func(rw http.ResponseWriter, r *http.Request) {
+						http.Redirect(rw, r, "http://crl.example/sub.crl", http.StatusFound)
+					},
+				})
+				r := b.asks(w)
+				w.fetch.allow(c.allowed)
+				q := ike.Vouch{Chain: b.chain(b.leaf), Policy: pki.RevocationStrict}
+				err := r.judge(context.Background(), q).Err
+				if (err == nil) != c.ok {
+					t.Fatalf("%v", err)
+				}
+				if c.ok {
+					// The list may become another one by a reload, and what is remembered of before does not count.
+					w.fetch.allow([]string{"nowhere.example"})
+					err = r.judge(context.Background(), q).Err
+				} else if n := w.times("http://crl.example/sub.crl"); n > 0 {
+					t.Errorf("it was asked %d times", n)
+				}
+				if e, known := errors.AsType[*pki.CertError](err); !known || e.Code != pki.CodeRevocationUnknown || !strings.Contains(fmt.Sprint(e.Error(), e), "node.revocation_hosts") {
+					t.Errorf("%+v", err)
+				}
+			})
+		})
+	}
+}

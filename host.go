@@ -1,25 +1,25 @@
 package martlet
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"net"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
 	"martlet/config"
 	"martlet/ike"
-	"martlet/ike/message"
 	"martlet/tun"
+	"martlet/tun/dns"
 	"martlet/tun/firewall"
+	"martlet/tun/outside"
 	"martlet/tun/route"
 )
 
@@ -28,19 +28,30 @@ import (
 // stand need, and is set as a whole.
 type host struct {
 	serve    bool
-	mark     uint32
+	needs    needs       // of the system
+	way      outside.Way // of our own sockets
 	log      *zap.Logger
 	device   tun.Device
 	router   route.Router
 	firewall firewall.Firewall
+	// resolvers are set last and put back first, while the device is there.
+	resolvers *resolvers
+
+	// failed is closed when a client's host could not be set up; fault says why.
+	failed chan struct{}
 
 	mu       sync.Mutex
 	config   *config.Config
+	fault    error
+	applied  bool // what does not depend on peers is set
 	restored bool // nothing is set any more
 	rulesSet firewall.Rules
-	leases   map[ike.SAID][]netip.Prefix
-	children map[ike.ChildID]hostChild
-	traps    map[string][]hostChild // what waits for a packet, by connection
+	// holeUntil is when the kill switch closes that was opened for a login; zero: it is closed.
+	holeUntil time.Time
+	reached   reached
+	leases    map[ike.SAID]ike.Lease
+	children  map[ike.ChildID]hostChild
+	traps     map[string][]hostChild // what waits for a packet, by connection
 }
 
 // hostChild is what a child adds to the host.
@@ -50,75 +61,121 @@ type hostChild struct {
 	routes []netip.Prefix
 }
 
-// openHost undoes what a crashed program left, opens the device and sets what does not
-// depend on peers.
-func openHost(c *config.Config, serve bool, log *zap.Logger) (h *host, err error) {
+// openHost undoes what a crashed program left and opens the device with so many queues. For peers
+// that may come it sets what does not depend on them; who connects does that while it waits for the
+// answer of one. A kill switch comes before all of it, and stays in force after an error.
+func openHost(c *config.Config, serve bool, queues int, resolvers *resolvers, log *zap.Logger) (h *host, err error) {
 	if !mayConfigureHost() {
-		return nil, &Error{
-			Code: ike.CodeHost,
-			What: "this host may not be set up by this user",
-			Why:  "devices, routes and the packet filter need CAP_NET_ADMIN, which this process does not have",
-			Hint: "run it as root, with sudo for example; a container needs the capability NET_ADMIN",
-		}
+		return nil, noPrivilege(runtime.GOOS)
 	}
-	if err := errors.Join(route.Recover(c.Node.State, log), firewall.Recover(log)); err != nil {
+	filter, blocking := firewall.New(log), ""
+	if c.Node.KillSwitch {
+		if err := block(c, filter); err != nil {
+			return nil, err
+		}
+		blocking = c.Node.Device
+		defer func() {
+			if err != nil {
+				log.Warn(stillBlocked)
+				err = errors.Join(err, filter.Leave())
+			}
+		}()
+	}
+	_, err = firewall.Recover(blocking, log)
+	if err := errors.Join(route.Recover(c.Node.State, log), dns.Recover(c.Node.State, log), err); err != nil {
 		return nil, hostError(c, "what an earlier martlet left could not be undone", err)
 	}
 	mtu := c.Node.MTU
 	if mtu == 0 {
 		mtu = defaultMTU
 	}
-	device, err := tun.Open(c.Node.Device, mtu)
+	device, err := tun.Open(c.Node.Device, mtu, queues)
 	if err != nil {
 		return nil, hostError(c, "the TUN device "+c.Node.Device+" could not be opened", err)
 	}
-	h = &host{
-		config:   c,
-		serve:    serve,
-		mark:     c.Node.Mark,
-		log:      log,
-		device:   device,
-		router:   route.New(c.Node.State, log),
-		firewall: firewall.New(log),
-		leases:   map[ike.SAID][]netip.Prefix{},
-		children: map[ike.ChildID]hostChild{},
-		traps:    map[string][]hostChild{},
+	if d, ok := device.(interface{ Limits() []string }); ok {
+		for _, limit := range d.Limits() {
+			log.Info("slower than on other systems: "+limit, zap.String("device", device.Name()))
+		}
 	}
-	h.mu.Lock()
-	err = h.apply()
-	h.mu.Unlock()
-	if err != nil {
-		return nil, errors.Join(hostError(c, "the host could not be set up", err), h.restore(), device.Close())
+	h = &host{
+		config:    c,
+		serve:     serve,
+		needs:     needsOf(runtime.GOOS),
+		way:       wayOf(c),
+		log:       log,
+		device:    device,
+		router:    route.New(c.Node.State, log),
+		firewall:  filter,
+		resolvers: resolvers,
+		leases:    map[ike.SAID]ike.Lease{},
+		children:  map[ike.ChildID]hostChild{},
+		traps:     map[string][]hostChild{},
+		failed:    make(chan struct{}),
+	}
+	if !serve {
+		return h, nil
+	}
+	if h.begin(); h.fault != nil {
+		return nil, errors.Join(h.fault, h.restore(true), device.Close())
 	}
 	return h, nil
 }
 
-func hostError(c *config.Config, what string, err error) error {
-	e := &Error{
-		Code: ike.CodeHost,
-		What: what,
-		Why:  strings.ReplaceAll(err.Error(), "\n", "; "),
-		Hint: "this needs /dev/net/tun, and nftables in the kernel",
+// begin sets what does not depend on peers, if that was not done. A client does it when the
+// first message is on its way: no packet goes into the tunnel before enter has set the addresses
+// and routes of an SA, which it does after begin or for both.
+func (h *host) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.applied || h.fault != nil {
+		return
 	}
-	path, ok := errors.AsType[*fs.PathError](err)
-	switch {
-	case ok && c.Node.State != "" && strings.HasPrefix(path.Path, c.Node.State):
-		e.Hint = "set node.state to a folder that root may write; what must be undone after a crash stands there"
-	case errors.Is(err, syscall.EBUSY):
-		e.Hint = "end the other program, or set node.device to a name of your own"
-	case errors.Is(err, fs.ErrPermission):
-		e.Hint = "this needs root outside of a restricted container: CAP_NET_ADMIN, /dev/net/tun and a writable /proc/sys"
+	if err := h.apply(); err != nil {
+		h.fault = hostError(h.config, "the host could not be set up", err)
+		close(h.failed)
 	}
-	return e
+}
+
+// failure is closed when the host could not be set up.
+func (h *host) failure() <-chan struct{} {
+	if h == nil {
+		return nil
+	}
+	return h.failed
+}
+
+// whyFailed is the error behind failure; nil while there is none.
+func (h *host) whyFailed() error {
+	select {
+	case <-h.failure():
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.fault
+	default:
+		return nil
+	}
+}
+
+// settled waits for what is set beside the rest: the resolvers.
+func (h *host) settled(ctx context.Context) error {
+	if h == nil {
+		return nil
+	}
+	return h.resolvers.settled(ctx)
 }
 
 // restore undoes all of it, for good: engines and what runs beside them may still be at
-// work. The device goes by itself when it is closed.
-func (h *host) restore() error {
+// work. The device goes by itself when it is closed. If blocked is set a kill switch stays.
+func (h *host) restore(blocked bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.restored = true
-	return errors.Join(h.router.Close(), h.firewall.Clear())
+	names := h.resolvers.close()
+	if blocked && h.config.Node.KillSwitch {
+		return errors.Join(names, h.router.Close(), h.firewall.Leave())
+	}
+	return errors.Join(names, h.router.Close(), h.firewall.Clear())
 }
 
 // reload takes another configuration.
@@ -129,14 +186,31 @@ func (h *host) reload(c *config.Config) {
 	h.reapply()
 }
 
+// moved follows the host to another network, whose local one may stay outside of the tunnel.
+func (h *host) moved() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.applied {
+		return
+	}
+	if h.needs.again {
+		h.rulesSet = firewall.Rules{}
+	}
+	h.reapply()
+}
+
 // enter sets addresses and routes for an SA before its children carry anything.
 func (h *host) enter(q ike.Configure) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.restored {
+	switch {
+	case h.restored:
 		return net.ErrClosed
+	case h.fault != nil:
+		return h.fault
 	}
-	h.leases[q.SA] = q.Lease.Addresses
+	h.leases[q.SA] = q.Lease
+	h.holeUntil = time.Time{} // the network lets us through
 	for _, c := range q.Children {
 		if err := h.add(c); err != nil {
 			return err
@@ -150,6 +224,7 @@ func (h *host) leave(sa ike.SAID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.leases, sa)
+	h.reached.left(sa)
 	for id, c := range h.children {
 		if c.sa == sa {
 			delete(h.children, id)
@@ -166,6 +241,7 @@ func (h *host) rekeyed(before, after ike.SAID) {
 		delete(h.leases, before)
 		h.leases[after] = had
 	}
+	h.reached.rekeyed(before, after)
 	for id, c := range h.children {
 		if c.sa == before {
 			c.sa = after
@@ -174,11 +250,16 @@ func (h *host) rekeyed(before, after ike.SAID) {
 	}
 }
 
+// childUp adds a child. For one that enter has set up already nothing is left to do.
 func (h *host) childUp(c ike.ChildInfo) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	before, entered := h.children[c.ID]
 	if err := h.add(c); err != nil {
 		h.log.Warn("no route for a child", zap.String("conn", c.Connection), zap.Error(err))
+		return
+	}
+	if entered && reflect.DeepEqual(before, h.children[c.ID]) && reflect.DeepEqual(h.rules(), h.rulesSet) {
 		return
 	}
 	h.reapply()
@@ -219,184 +300,63 @@ func (h *host) untrap(connection string) {
 	h.reapply()
 }
 
-// add notes a child's routes: those of its selectors, or those of the file.
-func (h *host) add(c ike.ChildInfo) error {
-	conn := h.config.Connections[c.Connection]
-	var routes []netip.Prefix
-	if conn != nil {
-		var err error
-		if routes, err = routesOf(conn, c.Remote); err != nil {
-			return err
-		}
-	}
-	h.children[c.ID] = hostChild{sa: c.SA, local: prefixesOf(c.Local), routes: routes}
-	return nil
-}
-
-func routesOf(conn *config.Connection, remote []message.Selector) ([]netip.Prefix, error) {
-	switch {
-	case conn.Routes.None:
-		return nil, nil
-	case len(conn.Routes.List) > 0:
-		return conn.Routes.List, nil
-	}
-	routes := prefixesOf(remote)
-	if len(conn.Request) == 0 && slices.ContainsFunc(routes, everything) {
-		return nil, fmt.Errorf("connection %q takes everything and has no virtual address: its routes must be a list", conn.Name)
-	}
-	return routes, nil
-}
-
-// all are the children that there are and those that may come, in a fixed order.
-func (h *host) all() []hostChild {
-	var out []hostChild
-	for _, id := range slices.Sorted(maps.Keys(h.children)) {
-		out = append(out, h.children[id])
-	}
-	for _, name := range slices.Sorted(maps.Keys(h.traps)) {
-		out = append(out, h.traps[name]...)
-	}
-	return out
-}
-
-func everything(p netip.Prefix) bool { return p.Bits() == 0 }
-
 // apply sets what all SAs together need.
 func (h *host) apply() error {
 	if h.restored {
 		return nil
 	}
-	c := route.Config{
-		Device:  h.device.Name(),
-		Mark:    h.config.Node.Mark,
-		Table:   h.config.Node.Table,
-		Forward: h.forwards(),
-		Sources: h.sources(),
+	h.reached.forget(time.Now())
+	if err := h.filter(); err != nil {
+		return err
 	}
-	for _, addresses := range h.leases {
-		c.Addresses = append(c.Addresses, addresses...)
+	if err := h.router.Set(h.routes()); err != nil {
+		return err
 	}
-	for _, p := range h.config.Pools {
-		if h.serve && p.Gateway.IsValid() {
-			c.Addresses = append(c.Addresses, netip.PrefixFrom(p.Gateway, p.Gateway.BitLen()))
-		}
-		if h.serve {
-			c.Routes = append(c.Routes, poolPrefixes(p)...)
-		}
-	}
-	for _, child := range h.all() {
-		c.Routes = append(c.Routes, child.routes...)
-	}
-	c.Addresses = sortedPrefixes(c.Addresses)
-	c.Routes = sortedPrefixes(c.Routes)
-	if rules := h.rules(); !reflect.DeepEqual(rules, h.rulesSet) {
-		if err := h.firewall.Set(rules); err != nil {
-			return err
-		}
-		h.rulesSet = rules
-	}
-	return h.router.Set(c)
+	h.resolvers.wish(h.names())
+	h.applied = true
+	return nil
 }
 
-// poolPrefixes is the addresses of a pool as prefixes.
-func poolPrefixes(p *config.Pool) []netip.Prefix {
-	var out []netip.Prefix
-	for i, text := range p.Addresses {
-		if prefix, err := netip.ParsePrefix(text); err == nil {
-			out = append(out, prefix.Masked())
-			continue
-		}
-		run := message.Selector{From: p.Ranges[i].From, To: p.Ranges[i].To, EndPort: 65535}
-		out = append(out, run.Prefixes()...)
+// filter sets the rules of the packet filter, unless they are in force.
+func (h *host) filter() error {
+	rules := h.rules()
+	if reflect.DeepEqual(rules, h.rulesSet) {
+		return nil
 	}
-	return out
+	if err := h.firewall.Set(rules); err != nil {
+		return err
+	}
+	h.rulesSet = rules
+	return nil
 }
 
-// sources are the addresses that this host's own packets into the tunnel should have
-// where it has no virtual one: of its others, those that the selectors allow. Otherwise
-// the kernel would take the outer address, which no peer accepts.
-func (h *host) sources() []netip.Addr {
-	var out []netip.Addr
-	for _, v4 := range []bool{true, false} {
-		for _, c := range h.all() {
-			local := slices.DeleteFunc(slices.Clone(c.local), func(p netip.Prefix) bool { return p.Addr().Is4() != v4 })
-			if len(h.leases[c.sa]) > 0 || len(local) == 0 || len(c.routes) == 0 {
-				continue
-			}
-			if a, err := route.SourceWithin(local); err == nil && a.IsValid() {
-				out = append(out, a)
-				break
-			}
-		}
-	}
-	return out
-}
-
-// forwards reports whether packets of others pass this host: a gateway's peers with virtual
-// addresses, or networks on our side.
-func (h *host) forwards() bool {
-	for _, conn := range h.config.Connections {
-		if h.serve && len(conn.Pool) > 0 {
-			return true
-		}
-		for _, child := range conn.Children {
-			if len(child.LocalTS) > 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// rules is what the packet filter must do.
-func (h *host) rules() firewall.Rules {
-	r := firewall.Rules{
-		Device:         h.device.Name(),
-		Mark:           h.config.Node.Mark,
-		RestoreMark:    true,
-		IsolateClients: true,
-		ClampMSS:       h.device.MTU(),
-	}
-	if h.serve {
-		r.Ports = []uint16{h.config.Node.IKEPort, h.config.Node.NATPort}
-		if port := h.config.Node.TCPPort; port != 0 {
-			r.TCPPorts = []uint16{port}
-		}
-		if len(h.config.Pools) > 0 {
-			r.OuterAddresses = slices.DeleteFunc(slices.Clone(h.config.Node.Listen), netip.Addr.IsUnspecified)
-		}
-	}
-	for _, conn := range h.config.Connections {
-		if conn.PeerToPeer {
-			r.IsolateClients = false
-		}
-		if conn.Masquerade {
-			for _, name := range conn.Pool {
-				r.Masquerade = append(r.Masquerade, poolPrefixes(h.config.Pools[name])...)
-			}
-		}
-	}
-	for _, addresses := range h.leases {
-		r.ProtectAddresses = append(r.ProtectAddresses, addresses...)
-	}
-	r.Masquerade = sortedPrefixes(r.Masquerade)
-	r.ProtectAddresses = sortedPrefixes(r.ProtectAddresses)
-	return r
-}
-
-func sortedPrefixes(in []netip.Prefix) []netip.Prefix {
-	slices.SortFunc(in, netip.Prefix.Compare)
-	return slices.Compact(in)
-}
-
-// source is the address from which marked packets to a peer leave. The socket has the
-// tunnel's mark, so that a tunnel that takes everything does not answer for itself.
+// source is the address from which our own packets to a peer leave, which they may from then on. The
+// socket is kept out of the tunnel, so that one that takes everything does not answer for itself.
 func (h *host) source(remote netip.Addr) (netip.Addr, error) {
-	dialer := net.Dialer{Control: markControl(h.mark)}
+	if err := h.reach(netip.AddrPortFrom(remote, 0)); err != nil {
+		return netip.Addr{}, err
+	}
+	dialer := net.Dialer{Control: h.way.Control}
 	conn, err := dialer.Dial("udp", netip.AddrPortFrom(remote, natPort).String())
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	source := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+	if h.isVirtual(source) {
+		return netip.Addr{}, fmt.Errorf("the route to %v leads into the tunnel itself: was it added without a device while the tunnel stood?", remote)
+	}
+	return source, nil
+}
+
+// isVirtual tells whether an address is one that a gateway gave.
+func (h *host) isVirtual(a netip.Addr) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.leases {
+		if slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return true
+		}
+	}
+	return false
 }

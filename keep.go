@@ -94,6 +94,13 @@ func (n *Node) kept(connection string) bool {
 	return true
 }
 
+// isKept tells whether somebody holds a connection open.
+func (n *Node) isKept(connection string) bool {
+	n.keepers.mu.Lock()
+	defer n.keepers.mu.Unlock()
+	return n.keepers.of[connection] != nil
+}
+
 // hurry ends all waits: what failed on one network may work on another.
 func (k *keepers) hurry() {
 	k.mu.Lock()
@@ -141,7 +148,7 @@ func (k *keeper) run(ctx context.Context) {
 		}
 		err := k.node.bringUp(ctx, conn)
 		switch {
-		case ctx.Err() != nil:
+		case k.over(ctx):
 			return
 		case err != nil:
 			k.wait(ctx, k.failed(err))
@@ -155,6 +162,9 @@ func (k *keeper) run(ctx context.Context) {
 				return
 			}
 		}
+		if k.over(ctx) {
+			return
+		}
 		if time.Since(began) < upForGood {
 			k.wait(ctx, k.failed(errLost))
 			continue
@@ -165,6 +175,9 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
+// over tells whether there is nothing to keep any more: what is lost now the node itself closes.
+func (k *keeper) over(ctx context.Context) bool { return ctx.Err() != nil || k.node.ending.Load() }
+
 var errLost = &Error{
 	Code: ike.CodePeerDead, What: "the connection, or a child of it, was lost soon after it was up",
 	Why: "it stood for less than a minute", Hint: "the gateway's log tells why it closes it",
@@ -172,30 +185,34 @@ var errLost = &Error{
 
 // failed notes a failure, and returns how long to wait.
 func (k *keeper) failed(err error) time.Duration {
-	wait := k.node.retry(k.name, k.tries, err)
-	k.tries++
+	wait := pauseAfter(k.tries, err)
 	k.node.keepers.mu.Lock()
-	defer k.node.keepers.mu.Unlock()
 	k.err, k.next = err, time.Now().Add(wait)
+	k.node.keepers.mu.Unlock()
+	// Who hears of it finds it in the status.
+	k.node.retries(k.name, k.tries, wait, err)
+	k.tries++
 	return wait
 }
 
-// retry tells that a try failed, the one after so many others, and returns how long to wait
-// for the next.
-func (n *Node) retry(connection string, tries int, err error) time.Duration {
+// pauseAfter is how long to wait after a try that failed, the one after so many others.
+func pauseAfter(tries int, err error) time.Duration {
 	first, longest := retryFirst, retryMax
-	known, ok := errors.AsType[*Error](err)
-	if ok && known.Code.Class() == ClassAuthentication {
+	if known, ok := errors.AsType[*Error](err); ok && known.Code.Class() == ClassAuthentication {
 		first, longest = retryRefusedFirst, retryRefusedMax
 	}
 	wait := first << min(tries, 20)
 	if wait > longest || wait <= 0 {
 		wait = longest
 	}
-	wait -= rand.N(wait / 4) // so that many clients do not keep step
+	return wait - rand.N(wait/4) // so that many clients do not keep step
+}
+
+// retries tells that a try failed, the one after so many others, and when the next follows.
+func (n *Node) retries(connection string, tries int, wait time.Duration, err error) {
+	known, _ := errors.AsType[*Error](err)
 	n.log.Info("another try follows", zap.String("conn", connection), zap.Int("failed", tries+1), zap.Duration("in", wait), zap.Error(err))
 	n.events.send(Event{Time: time.Now(), Kind: EventRetry, Connection: connection, Took: wait, Text: err.Error(), Err: known})
-	return wait
 }
 
 // up notes that there is nothing to wait for.
@@ -251,6 +268,11 @@ func (n *Node) complete(conn *config.Connection) bool {
 // SAs.
 func (n *Node) missing(conn *config.Connection) []string {
 	st, _ := n.established(conn.Name)
+	return missingOf(conn, &st)
+}
+
+// missingOf are those of them that an SA lacks.
+func missingOf(conn *config.Connection, st *ike.Status) []string {
 	var out []string
 	for name, child := range conn.Children {
 		if (child.Keep == "" || child.Keep == config.KeepUp) &&

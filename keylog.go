@@ -42,37 +42,51 @@ func openKeyLog(dir string) (*keyLog, error) {
 
 func (k *keyLog) close() error { return errors.Join(k.ike.Close(), k.esp.Close()) }
 
-// write adds one SA. An algorithm that Wireshark has no name for is left out. An SA with
-// additional key exchanges has several lines, of which Wireshark takes the last: it reads
-// IKE_INTERMEDIATE only with the first one alone.
+// write adds one SA. What cannot be written is not there: traffic goes on.
 func (k *keyLog) write(e ike.KeyLogEntry) {
+	file := k.ike
+	if e.Child != nil {
+		file = k.esp
+	}
+	_ = k.lines(file, []byte(keyTableLines(e)))
+}
+
+// lines adds lines to one of the files.
+func (k *keyLog) lines(file *os.File, lines []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	_, err := file.Write(lines)
+	return err
+}
+
+// keyTableLines is one SA as a line of Wireshark's table, or two of a child SA: one for each
+// direction. It is empty for an algorithm that Wireshark has no name for. An SA with
+// additional key exchanges has several entries, of which Wireshark takes the last: it reads
+// IKE_INTERMEDIATE only with the first one alone.
+func keyTableLines(e ike.KeyLogEntry) string {
 	if e.Child == nil {
 		encr, integ := wiresharkIKE(e.Suite.Encr), wiresharkIKEInteg(e.Suite.Integ)
 		if encr == "" || integ == "" {
-			return
+			return ""
 		}
-		fmt.Fprintf(k.ike, "%016x,%016x,%x,%x,\"%s\",%x,%x,\"%s\"\n", uint64(e.SPIi), uint64(e.SPIr),
+		return fmt.Sprintf("%016x,%016x,%x,%x,\"%s\",%x,%x,\"%s\"\n", uint64(e.SPIi), uint64(e.SPIr),
 			[]byte(e.SKei), []byte(e.SKer), encr, []byte(e.SKai), []byte(e.SKar), integ)
-		return
 	}
 	c := e.Child
 	encr, integ := wiresharkESP(c.Suite.Encr), wiresharkESPInteg(c.Suite.Integ)
 	if encr == "" || integ == "" {
-		return
+		return ""
 	}
-	line := func(from, to netip.Addr, spi uint32, keys ike.ChildKeys) {
+	line := func(from, to netip.Addr, spi uint32, keys ike.ChildKeys) string {
 		family := "IPv6"
 		if from.Is4() {
 			family = "IPv4"
 		}
-		fmt.Fprintf(k.esp, "\"%s\",\"%v\",\"%v\",\"0x%08x\",\"%s\",\"0x%x\",\"%s\",\"%s\"\n",
+		return fmt.Sprintf("\"%s\",\"%v\",\"%v\",\"0x%08x\",\"%s\",\"0x%x\",\"%s\",\"%s\"\n",
 			family, from, to, spi, encr, []byte(keys.Encr), integ, hexOrEmpty(keys.Integ))
 	}
 	here, there := c.Path.Local.Addr(), c.Path.Remote.Addr()
-	line(there, here, c.SPIIn, c.In)
-	line(here, there, c.SPIOut, c.Out)
+	return line(there, here, c.SPIIn, c.In) + line(here, there, c.SPIOut, c.Out)
 }
 
 func hexOrEmpty(b suite.Secret) string {

@@ -1,8 +1,9 @@
 // Package martlet is an IKEv2/IPsec VPN that needs no kernel IPsec: a client, a
 // gateway and a site-to-site peer that a program can have inside itself.
 //
-// A Node is one end. Fill in its Config, Start it, Connect to a gateway, and dial:
+// A Node is one end. Load a configuration, Start it, Connect to a gateway, and dial:
 //
+//	cfg, err := config.Load("office.toml")
 //	node := &martlet.Node{Config: cfg}
 //	if err := node.Start(ctx); err != nil { … }
 //	defer node.Close()
@@ -10,7 +11,9 @@
 //	conn, err := node.DialContext(ctx, "tcp", "10.1.0.1:80")
 //
 // That needs no privilege: packets end in a TCP/IP stack inside the process, and IKE
-// and ESP go through ordinary UDP sockets. With Host set, the Node is the whole
+// and ESP go through ordinary UDP sockets. Programs beside this one get in by the proxies and
+// forwards of the configuration, and with Serve and Forward the Node is a gateway whose clients
+// reach what this process reaches. With Host set, the Node is the whole
 // machine's: it opens a TUN device and sets addresses, routes and packet filter, which needs
 // root, and undoes all of it on Close.
 //
@@ -22,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -42,8 +46,12 @@ import (
 // Version is the program's version, set by -ldflags.
 var Version = "devel"
 
-// Error is a failure that a person should understand.
+// Error is a failure that a person should understand: see ike.Error for its fields, and ike.Code
+// for the codes.
 type Error = ike.Error
+
+// Code is the stable name of a kind of failure.
+type Code = ike.Code
 
 // Class groups errors by who can mend them.
 type Class = ike.Class
@@ -68,18 +76,31 @@ type Node struct {
 	Load func() (*config.Config, error)
 	// Logger takes what a person wants to know the next morning; nil is silent.
 	Logger *zap.Logger
+	// Recent returns the last lines of the log, for who asks over the control socket; nil where
+	// nobody keeps them.
+	Recent func() []byte
 	// Serve opens the configured ports, lets peers come in, and brings up the connections that
 	// are to be up. Without it the Node only connects, from ephemeral ports, when Connect is
 	// called.
 	Serve bool
 	// Host makes the tunnel the host's: a TUN device with addresses, routes and
-	// packet filter, undone on Close. It needs root.
+	// packet filter, undone on Close. It needs root. What Config.Node.Mode asks for a Node does not
+	// heed by itself: InProcess tells what to set.
 	Host bool
+	// Enclave gives the tunnel to one program alone, which has no other way out. It is for a Node
+	// that connects. It needs no privilege where the system lets users make namespaces.
+	Enclave *Enclave
+	// Forward gives the peers of a Node that serves the network that this process itself can
+	// reach: their TCP connections, UDP flows and ICMP echoes end here and go on as ordinary sockets,
+	// to where Config.Userspace lets them. It needs no privilege, and is refused with Host, Enclave
+	// or Device.
+	Forward bool
 	// Prompt asks a person for a user name, where Login has none, and a password. It is
 	// called when a gateway has proven who it is and wants them, by one goroutine at a
 	// time; the context ends when it is too late. Nil means that there is nobody to ask.
 	Prompt func(context.Context, Login) (user string, password []byte, err error)
-	// Device replaces the TUN device or the in-process stack. The Node closes it.
+	// Device replaces the TUN device or the in-process stack: this process can dial nothing through
+	// it (see DialContext), and the host is left as it is. The Node closes it.
 	Device tun.Device
 	// Bind replaces the operating system's UDP sockets, and, where it is a
 	// udpencap.StreamNetwork, TCP; where it is not, there is no TCP.
@@ -88,37 +109,52 @@ type Node struct {
 	// that open them go where Config.Node.KeyLog says.
 	Capture *Capture
 
-	log     *zap.Logger
-	engines *engines
-	plane   *esp.Plane
-	device  tun.Device
-	sockets *sockets
-	blocked blockedUDP
-	network netmon.Monitor  // nil where nobody knows of changes
-	stack   *netstack.Stack // nil unless packets end in this process
-	host    *host           // nil unless Host
-	leases  leases
-	keepers keepers
-	current atomic.Pointer[config.Config] // Config, or what Reload put in its place
-	demands demands
-	peers   *registry
-	vouch   atomic.Pointer[revocation]
-	events  broadcaster
-	keylog  *keyLog
-	secrets secrets
-	limit   sparing
-	logins  logins
-	fitted  atomic.Bool // the device's MTU came from a child
-	started atomic.Bool
-	closing sync.Once
-	ending  atomic.Bool     // Close has begun
-	ctx     context.Context // ends with the Node
-	cancel  context.CancelFunc
-	gone    context.Context // ends when Close has undone what Start did
-	left    context.CancelFunc
-	tasks   sync.WaitGroup
+	log         *zap.Logger
+	engines     *engines
+	plane       *esp.Plane
+	device      tun.Device
+	sockets     *sockets
+	blocked     blockedUDP
+	network     netmon.Monitor // nil where nobody knows of changes
+	inside      *resolvers     // those of the tunnel, of a Host
+	outside     *net.Resolver  // nil: the host's own
+	remembered  remembered
+	translators translators
+	stack       *netstack.Stack     // nil unless packets end in this process
+	forwarder   *netstack.Forwarder // nil unless Forward
+	host        *host               // nil unless Host
+	leases      leases
+	ways        ways
+	doors       doors
+	probes      pathProbes
+	keepers     keepers
+	footprint   Footprint
+	current     atomic.Pointer[config.Config] // Config, or what Reload put in its place
+	demands     demands
+	peers       *registry
+	vouch       atomic.Pointer[revocation]
+	events      broadcaster
+	health      health
+	traffic     traffic
+	monitor     *monitor // nil unless Config.Node.Monitor
+	keylog      *keyLog
+	captures    captures
+	secrets     secrets
+	limit       sparing
+	logins      logins
+	fitted      fitted
+	started     atomic.Bool
+	closing     sync.Once
+	dismissed   atomic.Bool     // to disconnect is the last that was asked
+	ending      atomic.Bool     // Close has begun
+	ctx         context.Context // ends with the Node
+	cancel      context.CancelFunc
+	gone        context.Context // ends when Close has undone what Start did
+	left        context.CancelFunc
+	tasks       sync.WaitGroup
 
 	reloading sync.Mutex
+	crossings crossings
 
 	mu       sync.Mutex
 	attempts map[string]*attempt      // by connection: who waits for it
@@ -126,10 +162,16 @@ type Node struct {
 }
 
 // Start opens device and sockets and starts the engines. It returns at once; peers
-// may come in from then on if Serve is set.
+// may come in from then on if Serve is set, and connections that are to be up are brought up;
+// without Serve that is for Connect and Keep. Later the end of ctx does nothing: Close does. Without
+// Serve a Host is set up while the first peer is asked, and Connect fails where that does. A kill
+// switch is in force before anything else is done, and stays so after an error from then on.
 func (n *Node) Start(ctx context.Context) (err error) {
 	if n.Config == nil {
 		return errors.New("martlet: Node.Config is nil: load one with config.Load")
+	}
+	if n.Forward && (!n.Serve || n.Host || n.Enclave != nil || n.Device != nil) {
+		return errors.New("martlet: Node.Forward is for one that serves and whose packets end in this process: with Serve, and without Host, Enclave and Device")
 	}
 	if n.started.Swap(true) {
 		return errors.New("martlet: a Node starts only once")
@@ -141,6 +183,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := n.mayBlock(); err != nil {
+		return err
+	}
 	if control := n.Config.Node.Control; n.Host && control != "" {
 		// Before anything of the host is touched that a running one has set.
 		if err := onlyOne(ctx, control); err != nil {
@@ -148,20 +193,30 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}
 	n.current.Store(n.Config)
+	n.footprint = FootprintOf(n.Config)
+	n.footprint.say(n.Config, n.log)
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.gone, n.left = context.WithCancel(context.WithoutCancel(ctx))
 	n.attempts, n.turns = map[string]*attempt{}, map[string]chan struct{}{}
 	n.logins = logins{turn: make(chan struct{}, 1), said: map[string]ike.CredentialReply{}, at: map[string]time.Time{}}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.Close())
+			err = errors.Join(err, n.Abandon())
 		}
 	}()
 
-	n.vouch.Store(newRevocation(n.Config, newFetcher(n.ctx, &n.tasks, fetchDialer(n.Config.Node.Mark, n.Host)), n.log.Named("revocation")))
+	if n.monitor, err = openMonitor(n.ctx, n); err != nil {
+		return err
+	}
+	if n.Host {
+		n.inside = newResolvers(n.Config.Node.State, n.log.Named("host"))
+		n.outside = outsideResolver(n.control, n.inside)
+	}
+	n.vouch.Store(newRevocation(n.Config, newFetcher(n.ctx, &n.tasks, n.outsideDialer()), n.log.Named("revocation")))
 	n.peers = newRegistry(n.Config, n.log)
 	n.peers.terminate = func(t ike.Terminate) { n.tasks.Go(func() { n.engines.of(t.SA).post(t) }) }
 	n.peers.usage = n.childUsage
+	n.peers.vacated = n.vacated
 	if n.Config.Node.KeyLog != "" {
 		if n.keylog, err = openKeyLog(n.Config.Node.KeyLog); err != nil {
 			return err
@@ -170,12 +225,16 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if n.device, err = n.openDevice(); err != nil {
 		return err
 	}
-	n.plane = esp.New(n.device, n.planeEvents(), n.log.Named("esp"))
+	n.plane = esp.New(n.captures.device(n.device), n.planeEvents(), n.log.Named("esp"))
+	if n.Capture != nil {
+		n.captures.outer.add(n.Capture)
+	}
 	n.sockets = newSockets(n)
 	if err := n.openRADIUS(); err != nil {
 		return err
 	}
 	n.openSecrets()
+	n.probes.node = n
 	n.engines = newEngines(n)
 	n.engines.start()
 	if err := n.watchNetwork(); err != nil {
@@ -193,6 +252,12 @@ func (n *Node) Start(ctx context.Context) (err error) {
 			n.arm(conn)
 		}
 	}
+	if err := n.openDoors(); err != nil {
+		return err
+	}
+	n.health.since = time.Now()
+	n.health.running.Store(true)
+	n.monitor.serve()
 	return nil
 }
 
@@ -204,17 +269,25 @@ func (n *Node) openDevice() (tun.Device, error) {
 		return n.Device, nil
 	case n.Host:
 		var err error
-		n.host, err = openHost(n.conf(), n.Serve, n.log.Named("host"))
+		n.host, err = openHost(n.conf(), n.Serve, n.footprint.lanes(n.Serve), n.inside, n.log.Named("host"))
 		if err != nil {
 			return nil, err
 		}
 		return n.host.device, nil
+	case n.Enclave != nil:
+		return n.Enclave.device(n.log.Named("enclave")), nil
 	}
 	mtu := n.conf().Node.MTU
 	if mtu == 0 {
 		mtu = defaultMTU
 	}
-	stack, err := netstack.New(mtu)
+	var stack *netstack.Stack
+	var err error
+	if n.Forward {
+		stack, err = n.openForwarding(mtu)
+	} else {
+		stack, err = netstack.New(mtu, n.footprint.tcpBuffers())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("martlet: %w", err)
 	}
@@ -229,9 +302,14 @@ func (n *Node) openDevice() (tun.Device, error) {
 	return stack, nil
 }
 
-// Close deletes the SAs at their peers, waits until they said so or for a second, and
-// undoes what Start did. The second call does nothing.
-func (n *Node) Close() error {
+// Close lets nobody more through proxies and forwards, and waits for those who are until
+// Config.Node.Drain is over. Then it deletes the SAs at their peers, waits until they said so or for
+// a second, and undoes what Start did, a kill switch last. What was opened inside the tunnel ends,
+// and calls that wait return an error. The second call does nothing.
+func (n *Node) Close() error { return n.close(false) }
+
+// close is Close, after which a kill switch may stay in force.
+func (n *Node) close(blocked bool) error {
 	var errs []error
 	n.closing.Do(func() {
 		n.started.Store(true) // one that was closed does not start any more
@@ -242,6 +320,7 @@ func (n *Node) Close() error {
 		if n.cancel == nil {
 			return
 		}
+		n.closeDoors()
 		if n.engines != nil {
 			n.peers.commanded("", aaa.CauseNASReboot)
 			n.engines.shutdown(time.Second)
@@ -254,7 +333,10 @@ func (n *Node) Close() error {
 			errs = append(errs, n.network.Close())
 		}
 		if n.host != nil {
-			errs = append(errs, n.host.restore())
+			errs = append(errs, n.host.restore(blocked))
+			if blocked && n.conf().Node.KillSwitch {
+				n.log.Warn(stillBlocked)
+			}
 		}
 		if n.plane != nil {
 			n.plane.Close()
@@ -269,6 +351,7 @@ func (n *Node) Close() error {
 		if n.keylog != nil {
 			errs = append(errs, n.keylog.close())
 		}
+		n.monitor.close() // so late: probes are answered while the Node ends
 	})
 	return errors.Join(errs...)
 }
@@ -281,6 +364,6 @@ func (n *Node) conf() *config.Config {
 	return n.Config
 }
 
-// Addresses are the addresses on which a serving Node listens, those with
+// Addresses are the outer addresses on which a serving Node listens, those with
 // encapsulation first.
 func (n *Node) Addresses() []netip.AddrPort { return n.sockets.listening() }

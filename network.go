@@ -32,7 +32,9 @@ func (n *Node) watchNetwork() error {
 		for change := range n.network.Changes() {
 			addresses := n.addresses()
 			n.blocked.forget()
+			n.translators.forget()
 			n.log.Debug("the network of this host changed", zap.Bool("woken", change.Woken), zap.Stringers("addresses", addresses))
+			n.follow()
 			n.engines.everywhere(ike.Moved{Addresses: addresses, Woken: change.Woken})
 			if len(addresses) > 0 {
 				n.keepers.hurry()
@@ -76,7 +78,7 @@ func (n *Node) findPaths(q ike.FindPaths) ike.PathsFound {
 		}
 	}
 	var ways []netip.Addr
-	for _, remote := range q.Remotes {
+	for _, remote := range n.reachable(n.ctx, q.Remotes) {
 		if source, err := n.source(remote); err == nil {
 			add(source, remote)
 			ways = append(ways, remote)

@@ -22,7 +22,10 @@ import (
 	"martlet/ike"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	HelpEnclave()
+	goleak.VerifyTestMain(m)
+}
 
 const testPSK = "a pre-shared key that nobody guesses"
 

@@ -1,6 +1,8 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package martlet
 
-// mayConfigureHost leaves it to the devices and routes to refuse.
-func mayConfigureHost() bool { return true }
+import "os"
+
+// mayConfigureHost reports whether this process is root.
+func mayConfigureHost() bool { return os.Geteuid() == 0 }

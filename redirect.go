@@ -24,7 +24,7 @@ func (n *Node) reach(q ike.Reach) ike.Reached {
 	defer cancel()
 	addrs := []netip.Addr{q.To.Addr}
 	if !q.To.Addr.IsValid() {
-		found, err := lookup(ctx, q.To.Name)
+		found, err := n.lookupOutside(ctx, q.To.Name)
 		if err != nil {
 			return ike.Reached{Err: err}
 		}

@@ -33,6 +33,8 @@ type registry struct {
 	terminate func(ike.Terminate)
 	// usage reads what a child that is installed has carried.
 	usage func(ike.ChildID) aaa.Usage
+	// vacated hears of addresses that nobody has any more; it must not call back.
+	vacated func(netip.Addr)
 
 	mu       sync.Mutex
 	closed   bool
@@ -177,8 +179,13 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 	if g.grant == nil {
 		r.user(conn, g, q)
 	}
-	if q.Ticket != (ike.TicketID{}) && r.dismissed(conn, q.EAPIdentity) {
+	binding := r.binding(conn, q)
+	switch {
+	case q.Ticket == (ike.TicketID{}):
+	case r.dismissed(conn, q.EAPIdentity):
 		return ike.Admission{Refuse: fmt.Sprintf("%v has no account any more", g.identity)}, nil
+	case q.Binding != binding:
+		return ike.Admission{Refuse: fmt.Sprintf("the ticket by which %v resumes an SA is void: the account or the pre-shared key has changed since it was given out", g.identity)}, nil
 	}
 	if !member(conn.Groups, g.groups) {
 		return ike.Admission{Refuse: fmt.Sprintf("%v is in none of the groups %v that connection %s is for", g.identity, conn.Groups, conn.Name)}, nil
@@ -191,7 +198,7 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 		r.release(r.in[t.SA], false)
 	}
 	r.in[q.SA] = g
-	admission := ike.Admission{Barred: barred(conn, g.groups), NoTicket: g.grant != nil || watched(conn)}
+	admission := ike.Admission{Barred: barred(conn, g.groups), NoTicket: g.grant != nil || watched(conn), Binding: binding}
 	if g.grant != nil {
 		admission.Lifetime = g.grant.SessionTimeout
 	}
@@ -202,7 +209,7 @@ func (r *registry) admit(q ike.Admit) (ike.Admission, []ike.Terminate) {
 		r.release(g, false)
 		return ike.Admission{Refuse: err.Error(), Notify: message.InternalAddressFailure}, evict
 	}
-	admission.Lease.DNS, admission.Lease.Domains = conn.DNS, conn.Domains
+	admission.Lease.DNS, admission.Lease.Domains, admission.Lease.Anchors = conn.DNS, conn.Domains, anchorsOf(conn)
 	admission.Lease.Subnets = subnets(conn, admission.Barred)
 	if g.grant != nil && len(g.grant.DNS) > 0 {
 		admission.Lease.DNS = g.grant.DNS
@@ -395,7 +402,9 @@ func (r *registry) again(g *guest, v4 bool, wanted []netip.Addr) netip.Addr {
 // release gives back what a guest had; it wants mu.
 func (r *registry) release(g *guest, vanished bool) {
 	for _, l := range g.leases {
-		l.pool.Release(l.addr, vanished)
+		if l.pool.Release(l.addr, vanished) && r.vacated != nil {
+			r.vacated(l.addr)
+		}
 	}
 	g.leases = nil
 }

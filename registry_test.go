@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"martlet/config"
 	"martlet/crypto/pki"
+	"martlet/crypto/suite"
 	"martlet/ike"
 	"martlet/ike/aaa"
 	"martlet/ike/message"
@@ -279,9 +281,56 @@ func TestResumedUser(t *testing.T) {
 		conn.Peer.Methods = test.methods
 		q := admitOf(ike.SAID(i+1), test.user, "phone", "192.0.2.1:4500")
 		q.Connection, q.EAPIdentity, q.Ticket = "login", test.user, ike.TicketID{byte(i + 1)}
+		q.Binding = r.binding(conn, q)
 		if got, _ := r.admit(q); (got.Refuse == "") != test.in {
 			t.Errorf("%v, %s: refused %q", test.methods, test.user, got.Refuse)
 		}
+	}
+}
+
+// TestChangedUserVoidsTickets: a ticket is good as long as the account is as it was when it was
+// given out, and the pre-shared key.
+func TestChangedUserVoidsTickets(t *testing.T) {
+	serial := 0
+	for name, test := range map[string]struct {
+		change func(c *config.Config)
+		user   string
+		in     bool
+	}{
+		"nothing":               {func(*config.Config) {}, "alice", true},
+		"the password":          {func(c *config.Config) { c.Users["alice"].Password.Value = suite.Secret("another one") }, "alice", false},
+		"a group less":          {func(c *config.Config) { c.Users["alice"].Groups = nil }, "alice", false},
+		"another address":       {func(c *config.Config) { c.Users["alice"].Address = c.Users["alice"].Address[:1] }, "alice", false},
+		"she is gone":           {func(c *config.Config) { delete(c.Users, "alice") }, "alice", false},
+		"somebody else's":       {func(c *config.Config) { c.Users["carol.test"].Groups = nil }, "alice", true},
+		"the gateway's own key": {func(c *config.Config) { c.Connections["login"].Local.Secret.Value = suite.Secret("another one") }, "alice", false},
+		"one with no account":   {func(c *config.Config) { c.Connections["login"].DNS = nil }, "nobody", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := testRegistry(t, usersText)
+			r.conf().Connections["login"].Peer.Methods = nil // accounts may be elsewhere
+			serial++
+			q := admitOf(ike.SAID(serial), test.user, "phone", "192.0.2.1:4500")
+			q.Connection, q.EAPIdentity = "login", test.user
+			first, _ := r.admit(q)
+			if first.Refuse != "" || first.NoTicket || first.Binding == ([32]byte{}) {
+				t.Fatalf("%+v", first)
+			}
+			r.leave(ike.Down{SA: q.SA})
+			test.change(r.conf())
+			q.SA, q.Ticket, q.Binding = 99, ike.TicketID{1}, first.Binding
+			got, _ := r.admit(q)
+			if (got.Refuse == "") != test.in {
+				t.Errorf("refused %q", got.Refuse)
+			}
+			if !test.in && !strings.Contains(got.Refuse, "changed since") {
+				t.Errorf("refused %q", got.Refuse)
+			}
+			q.SA, q.Ticket, q.Binding = 100, ike.TicketID{}, [32]byte{}
+			if got, _ := r.admit(q); got.Refuse != "" {
+				t.Errorf("without a ticket she is refused: %q", got.Refuse)
+			}
+		})
 	}
 }
 

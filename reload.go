@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -59,6 +60,11 @@ func (n *Node) Reload(next *config.Config) error {
 		n.host.reload(next)
 	}
 	n.current.Store(next)
+	if n.forwarder != nil {
+		if err := n.forwarder.SetDestinations(n.destinations()); err != nil {
+			n.log.Error("clients may go where they could before: " + err.Error())
+		}
+	}
 	n.engines.reload(ike.Reload{Connections: connectionsOf(next, n.Serve), Changed: changed, Moved: moved})
 	n.rearm(before, next)
 	for _, name := range moved {
@@ -68,8 +74,18 @@ func (n *Node) Reload(next *config.Config) error {
 	return nil
 }
 
-// ReloadFile reads the configuration again by Load, and puts it in force as Reload does.
-func (n *Node) ReloadFile() error {
+// ReloadFile reads the configuration again by Load, and puts it in force as Reload does. Who
+// watches hears when it begins and when it is done.
+func (n *Node) ReloadFile() (err error) {
+	n.events.send(Event{Time: time.Now(), Kind: EventReloading})
+	defer func() {
+		done := Event{Time: time.Now(), Kind: EventReloaded}
+		if err != nil {
+			done.Text = err.Error()
+			done.Err, _ = errors.AsType[*Error](err)
+		}
+		n.events.send(done)
+	}()
 	if n.Load == nil {
 		return &Error{Code: ike.CodeReload, What: "there is no file to read again", Why: "the configuration was made in the program", Hint: "call Reload"}
 	}
@@ -117,14 +133,14 @@ func (n *Node) transfer(conn *config.Connection) {
 			return
 		}
 		defer done()
-		remotes, err := resolve(n.ctx, conn)
+		remotes, err := n.resolve(n.ctx, conn)
 		for _, remote := range remotes {
 			// It may have been rekeyed meanwhile, or be gone.
 			st, ok := n.established(conn.Name)
 			if !ok || !st.Initiator {
 				return
 			}
-			if err = n.try(n.ctx, conn, remote, want{}, st.SA); err == nil {
+			if err = n.try(n.ctx, conn, goal{remote: remote}, want{}, st.SA); err == nil {
 				return
 			}
 		}

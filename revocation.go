@@ -39,6 +39,7 @@ type revocation struct {
 }
 
 func newRevocation(c *config.Config, f *fetcher, log *zap.Logger) *revocation {
+	f.allow(c.Node.RevocationHosts)
 	r := &revocation{fetch: f, local: localCRLs{log: log}}
 	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
 		for _, peer := range []*config.Auth{&c.Connections[name].Peer, &c.Connections[name].Peer2} {
@@ -53,13 +54,12 @@ func newRevocation(c *config.Config, f *fetcher, log *zap.Logger) *revocation {
 	return r
 }
 
-// fetchDialer dials as the host does, past the tunnel where there is one: what is asked here is
-// what decides whether it may stand.
-func fetchDialer(mark uint32, onHost bool) func(context.Context, string, string) (net.Conn, error) {
-	d := &net.Dialer{}
-	if onHost {
-		d.Control = markControl(mark)
-		d.Resolver = &net.Resolver{PreferGo: true, Dial: (&net.Dialer{Control: markControl(mark)}).DialContext}
+// outsideDialer dials as the host does, past the tunnel where there is one: what is asked here is
+// what decides whether it may stand, or can.
+func (n *Node) outsideDialer() func(context.Context, string, string) (net.Conn, error) {
+	d := &net.Dialer{Resolver: n.outside}
+	if n.Host {
+		d.Control = n.control
 	}
 	return d.DialContext
 }
@@ -200,8 +200,14 @@ func (l *localCRLs) lists(now time.Time) []*pki.CRL {
 	var all []*pki.CRL
 	for _, f := range l.files {
 		if look {
-			if err := f.refresh(); err != nil {
+			changed, err := f.refresh()
+			if err != nil {
 				l.log.Warn("revocation lists cannot be read; those read before are kept", zap.String("path", f.path), zap.Error(err))
+			}
+			for _, crl := range f.crls {
+				if why := crl.Unusable(); why != "" && changed {
+					l.log.Warn("a revocation list is of no use", zap.String("path", f.path), zap.String("ca", crl.Issuer()), zap.String("why", why))
+				}
 			}
 		}
 		all = append(all, f.crls...)
@@ -212,17 +218,18 @@ func (l *localCRLs) lists(now time.Time) []*pki.CRL {
 	return all
 }
 
-func (f *localCRL) refresh() error {
+// refresh reads the lists again if anything changed, and tells whether it did.
+func (f *localCRL) refresh() (changed bool, err error) {
 	stamp, err := stampOf(f.path)
 	if err != nil || stamp == f.stamp {
-		return err
+		return false, err
 	}
 	crls, err := config.ReadCRLs(f.path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	f.stamp, f.crls = stamp, crls
-	return nil
+	return true, nil
 }
 
 // stampOf changes when a file, or one in a folder, does.

@@ -7,6 +7,10 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"martlet/esp/udpencap"
 	"martlet/ike"
@@ -26,19 +30,25 @@ type sockets struct {
 
 type socket struct {
 	udpencap.Socket
-	served bool // of a configured port, not of one connection's choice
+	raw    udpencap.Socket // the same, never captured
+	served bool            // of a configured port, not of one connection's choice
 }
 
 func newSockets(n *Node) *sockets {
 	s := &sockets{node: n, bind: n.Bind}
 	if s.bind == nil {
-		udp := &udpencap.UDP{Logger: n.log.Named("udp")}
+		udp := &udpencap.UDP{Logger: n.log.Named("udp").WithOptions(zap.WrapCore(onceADay)), Shards: n.footprint.lanes(n.Serve), Buffer: n.footprint.socketBuffer()}
 		if n.Host {
-			udp.Mark = n.conf().Node.Mark
+			udp.Control = wayOf(n.Config).Control
 		}
 		s.bind = udp
 	}
 	return s
+}
+
+// onceADay keeps each message to one: sockets are refused the same, one after the other.
+func onceADay(c zapcore.Core) zapcore.Core {
+	return zapcore.NewSamplerWithOptions(c, 24*time.Hour, 1, 0)
 }
 
 // listen opens the gateway's ports on every configured address. A family that
@@ -90,7 +100,7 @@ func (s *sockets) add(local netip.AddrPort, encap, served bool) (*socket, error)
 	if err != nil {
 		return nil, err
 	}
-	sock := &socket{Socket: s.node.Capture.tap(raw), served: served}
+	sock := &socket{Socket: s.node.captures.socket(raw), raw: raw, served: served}
 	s.mu.Lock()
 	s.open = append(s.open, sock)
 	s.mu.Unlock()
@@ -118,9 +128,10 @@ func (s *sockets) dial(source, to netip.Addr, encap bool, port uint16) (*socket,
 	return s.add(netip.AddrPortFrom(wildcard, port), encap, false)
 }
 
-// noFamily tells whether the host has no addresses of that family.
+// noFamily tells whether the host has no addresses of that family, or, where sockets are bound to
+// the interface that leads out, none that does.
 func noFamily(err error, addr netip.Addr) bool {
-	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) && addr.IsUnspecified()
+	return errors.Is(err, syscall.EAFNOSUPPORT) || addr.IsUnspecified() && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.ENETUNREACH))
 }
 
 // find returns the socket that a path starts at; nil if there is none.

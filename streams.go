@@ -58,7 +58,7 @@ func (s *sockets) tcp() (*streams, error) {
 		}
 		tcp := &udpencap.TCP{}
 		if s.node.Host {
-			tcp.Mark = s.node.conf().Node.Mark
+			tcp.Control = wayOf(s.node.Config).Control
 		}
 		network = tcp
 	}
@@ -67,7 +67,7 @@ func (s *sockets) tcp() (*streams, error) {
 	t.Closed = func(local, remote netip.AddrPort) {
 		s.node.engines.everywhere(ike.StreamClosed{Path: streamPath(local, remote)})
 	}
-	t.socket = s.node.Capture.tap(t.Streams)
+	t.socket = s.node.captures.socket(t.Streams)
 	s.streams = t
 	s.node.plane.AddSocket(t.socket)
 	return t, nil
@@ -110,6 +110,9 @@ func (s *sockets) opened() *streams {
 
 // uses notes on which path an SA is now, whose peer has proven who it is.
 func (s *sockets) uses(sa ike.SAID, path ike.Path) {
+	if s.node.host != nil {
+		s.node.host.uses(sa, path.Remote)
+	}
 	t := s.opened()
 	if t == nil {
 		return
@@ -223,6 +226,13 @@ func (b *blockedUDP) note(connection string, blocked bool) {
 	}
 }
 
+// passes notes that an SA goes a way: if that is UDP, UDP is not blocked any more.
+func (b *blockedUDP) passes(connection string, p ike.Path) {
+	if !p.Stream {
+		b.note(connection, false)
+	}
+}
+
 // forget is for another network.
 func (b *blockedUDP) forget() {
 	b.mu.Lock()
@@ -230,22 +240,22 @@ func (b *blockedUDP) forget() {
 	clear(b.until)
 }
 
-// try runs one attempt at one address, in the place of an SA if that is not 0: by UDP, or by TCP where the configuration says so or
-// UDP gives no answer.
-func (n *Node) try(ctx context.Context, conn *config.Connection, remote netip.Addr, w want, replaces ike.SAID) error {
+// try runs one attempt, in the place of an SA if that is not 0: by UDP, or by TCP where the
+// configuration says so or UDP gives no answer.
+func (n *Node) try(ctx context.Context, conn *config.Connection, g goal, w want, replaces ike.SAID) error {
 	switch {
 	case conn.TCP == config.TCPAlways:
-		return n.dialAndTry(ctx, conn, remote, w, replaces)
+		return n.dialAndTry(ctx, conn, g.remote, w, replaces)
 	case conn.TCP != config.TCPAuto || !n.sockets.hasTCP():
-		return n.tryDatagrams(ctx, conn, remote, w, replaces, &attempt{})
+		return n.tryDatagrams(ctx, conn, g, w, replaces, &attempt{})
 	case n.blocked.is(conn.Name):
-		err := n.dialAndTry(ctx, conn, remote, w, replaces)
+		err := n.dialAndTry(ctx, conn, g.remote, w, replaces)
 		if !fromNetwork(err) {
 			return err
 		}
 		n.blocked.note(conn.Name, false)
 	}
-	return n.tryBoth(ctx, conn, remote, w, replaces)
+	return n.tryBoth(ctx, conn, g, w, replaces)
 }
 
 var errFallback = errors.New("martlet: no answer by UDP, TCP takes its place")
@@ -253,7 +263,7 @@ var errFallback = errors.New("martlet: no answer by UDP, TCP takes its place")
 // tryBoth begins by UDP. If nothing is answered for some seconds and a stream can be opened,
 // TCP takes the place of UDP (RFC 9329 §5.1); if none can, UDP has the time that it has
 // without.
-func (n *Node) tryBoth(ctx context.Context, conn *config.Connection, remote netip.Addr, w want, replaces ike.SAID) error {
+func (n *Node) tryBoth(ctx context.Context, conn *config.Connection, g goal, w want, replaces ike.SAID) error {
 	udp, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	a := &attempt{}
@@ -271,7 +281,7 @@ func (n *Node) tryBoth(ctx context.Context, conn *config.Connection, remote neti
 		if n.answered(a) {
 			return
 		}
-		path, err := n.dialStream(udp, conn, remote)
+		path, err := n.dialStream(udp, conn, g.remote)
 		if err != nil {
 			n.log.Debug("no TCP stream either", zap.String("conn", conn.Name), zap.Error(err))
 			return
@@ -281,7 +291,7 @@ func (n *Node) tryBoth(ctx context.Context, conn *config.Connection, remote neti
 			giveUp(errFallback)
 		}
 	})
-	err := n.tryDatagrams(udp, conn, remote, w, replaces, a)
+	err := n.tryDatagrams(udp, conn, g, w, replaces, a)
 	fallback := errors.Is(err, errFallback)
 	giveUp(nil)
 	<-dialed
@@ -293,7 +303,7 @@ func (n *Node) tryBoth(ctx context.Context, conn *config.Connection, remote neti
 		n.sockets.opened().Release(path.Local, path.Remote)
 	default:
 		if known, ok := errors.AsType[*Error](err); ok && known.Code == ike.CodePortBlocked {
-			if n.dialAndTry(ctx, conn, remote, w, replaces) == nil {
+			if n.dialAndTry(ctx, conn, g.remote, w, replaces) == nil {
 				return nil
 			}
 		}

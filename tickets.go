@@ -1,9 +1,12 @@
 package martlet
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"maps"
 	"time"
 
+	"martlet/config"
 	"martlet/ike"
 )
 
@@ -48,4 +51,36 @@ const maxTicketLife = 24 * time.Hour
 func (t *tickets) sweep(now time.Time) bool {
 	maps.DeleteFunc(t.void, func(_ ike.TicketID, until time.Time) bool { return !now.Before(until) })
 	return len(t.void) < maxVoid
+}
+
+// binding is a digest of that by which a peer proves itself on a connection, as the file has it
+// now: its account, with password, groups and addresses, or the pre-shared key. A ticket is bound
+// to it: nobody comes in by the password of yesterday because of what it earned yesterday.
+func (r *registry) binding(conn *config.Connection, q ike.Admit) (out [32]byte) {
+	h := sha256.New()
+	part := func(b []byte) {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+		h.Write(b)
+	}
+	for _, a := range []*config.Auth{&conn.Local, &conn.Peer, &conn.Local2, &conn.Peer2} {
+		part([]byte(a.Auth))
+		if a.Auth == "psk" {
+			part(a.Secret.Value)
+		}
+	}
+	name := q.EAPIdentity
+	if name == "" {
+		name = nameOf(q.Identity)
+	}
+	part([]byte(name))
+	if u := r.conf().Users[name]; u != nil {
+		part(u.Password.Value)
+		for _, group := range u.Groups {
+			part([]byte(group))
+		}
+		for _, addr := range u.Address {
+			part(addr.AsSlice())
+		}
+	}
+	return [32]byte(h.Sum(nil))
 }
