@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -94,28 +95,36 @@ func TestAMessageWithoutSignerOrContentIsTold(t *testing.T) {
 	contains(t, fails(t, string(data), Options{}), "exactly one signer")
 }
 
-// FuzzSigned: a message that is right is so for a library too, with the same content.
+// FuzzSigned: whatever of a message is changed, what is taken as signed is what was signed.
 func FuzzSigned(f *testing.F) {
+	first, _ := signed(f, []byte("the content"), pki.ECDSAP256, nil)
+	seeds := [][]byte{first}
 	for _, name := range []string{"testdata/apple-signed/signed.mobileconfig", "testdata/apple-signed-ber/signed.mobileconfig"} {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)
 		}
+		seeds = append(seeds, data)
+	}
+	var contents [][]byte
+	for _, data := range seeds {
+		m, err := parseSigned(toDER(data))
+		if err != nil || m.signer == nil || m.verify() != nil {
+			f.Fatal("a seed is not signed")
+		}
+		contents = append(contents, m.content)
 		f.Add(data)
 	}
-	data, _ := signed(f, []byte("the content"), pki.ECDSAP256, nil)
-	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) == 0 || !isShallow(data) {
 			return
 		}
 		m, err := parseSigned(toDER(data))
-		if err != nil || m.signer == nil || len(m.content) == 0 || m.verify() != nil {
+		if err != nil || m.signer == nil || m.verify() != nil {
 			return
 		}
-		p, err := pkcs7.Parse(data)
-		if err != nil || p.Verify() != nil || !bytes.Equal(p.Content, m.content) {
-			t.Errorf("a library does not take it so: %v", err)
+		if !slices.ContainsFunc(contents, func(c []byte) bool { return bytes.Equal(c, m.content) }) {
+			t.Errorf("nobody signed %q", m.content)
 		}
 	})
 }
