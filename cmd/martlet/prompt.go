@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,34 +15,94 @@ import (
 	"martlet"
 )
 
-// terminalPrompt asks on the terminal; nil if in is none.
+// typist is who types on a terminal.
+type typist struct {
+	in  *os.File
+	out io.Writer
+
+	// What was asked for when nobody waited any more is read all the same, and is the next answer:
+	// a read of a terminal cannot be called off.
+	lines   chan typed
+	reading bool
+}
+
+type typed struct {
+	line []byte
+	err  error
+}
+
+var errNothingTyped = errors.New("nothing was typed")
+
+// terminalPrompt asks on the terminal; nil if in is none. One question is asked at a time.
 func terminalPrompt(in *os.File, out io.Writer) func(context.Context, martlet.Login) (string, []byte, error) {
-	fd := int(in.Fd())
-	if !term.IsTerminal(fd) {
+	if !term.IsTerminal(int(in.Fd())) {
 		return nil
 	}
-	return func(ctx context.Context, l martlet.Login) (string, []byte, error) {
-		before, err := term.GetState(fd)
+	return (&typist{in: in, out: out, lines: make(chan typed, 1)}).login
+}
+
+// login asks for a user name, where none is known, and for a password, which is not shown.
+func (t *typist) login(ctx context.Context, l martlet.Login) (string, []byte, error) {
+	user := l.User
+	if user == "" {
+		name, err := t.ask(ctx, fmt.Sprintf("User name for %s at %s: ", l.Connection, l.Gateway))
 		if err != nil {
 			return "", nil, err
 		}
-		type answer struct {
-			user     string
-			password []byte
-			err      error
-		}
-		answered := make(chan answer, 1)
+		user = string(name)
+	}
+	// Before the question: who types at once is not shown either.
+	shows, err := hideTyping(int(t.in.Fd()))
+	if err != nil {
+		return "", nil, fmt.Errorf("the terminal would show the password: %w", err)
+	}
+	password, err := t.ask(ctx, fmt.Sprintf("Password of %s for %s: ", user, l.Connection))
+	if err == nil {
+		fmt.Fprintln(t.out) // the one that was typed is not shown
+	}
+	if err = errors.Join(err, shows()); err != nil {
+		return "", nil, err
+	}
+	return user, password, nil
+}
+
+// ask puts a question and returns the line that is typed then.
+func (t *typist) ask(ctx context.Context, question string) ([]byte, error) {
+	fmt.Fprint(t.out, question)
+	if !t.reading {
+		t.reading = true
 		go func() {
-			user, password, err := ask(in, out, l, func() ([]byte, error) { return term.ReadPassword(fd) })
-			answered <- answer{user, password, err}
+			line, err := readLine(t.in)
+			t.lines <- typed{line, err}
 		}()
-		select {
-		case a := <-answered:
-			return a.user, a.password, a.err
-		case <-ctx.Done():
-			// What still reads does so without echo.
-			fmt.Fprintln(out)
-			return "", nil, fmt.Errorf("%w, %w", context.Cause(ctx), term.Restore(fd, before))
+	}
+	select {
+	case answer := <-t.lines:
+		t.reading = false
+		return answer.line, answer.err
+	case <-ctx.Done():
+		fmt.Fprintln(t.out)
+		return nil, context.Cause(ctx)
+	}
+}
+
+// readLine reads a line and nothing behind it.
+func readLine(in io.Reader) ([]byte, error) {
+	var line []byte
+	for one := make([]byte, 1); ; {
+		n, err := in.Read(one)
+		switch {
+		case n == 1 && one[0] == '\n':
+			return bytes.TrimSuffix(line, []byte("\r")), nil
+		case n == 1:
+			line = append(line, one[0])
+		case err == nil:
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return line, nil
+		case errors.Is(err, io.EOF):
+			return nil, errNothingTyped
+		default:
+			return nil, err
 		}
 	}
 }
@@ -63,23 +123,6 @@ func telling(prompt func(context.Context, martlet.Login) (string, []byte, error)
 		defer tell(ctx, false)
 		return prompt(ctx, l)
 	}
-}
-
-// ask reads a user name, where none is known, and a password, which secret reads.
-func ask(in io.Reader, out io.Writer, l martlet.Login, secret func() ([]byte, error)) (string, []byte, error) {
-	user := l.User
-	if user == "" {
-		fmt.Fprintf(out, "User name for %s at %s: ", l.Connection, l.Gateway)
-		line := bufio.NewScanner(in)
-		if !line.Scan() {
-			return "", nil, io.ErrUnexpectedEOF
-		}
-		user = line.Text()
-	}
-	fmt.Fprintf(out, "Password of %s for %s: ", user, l.Connection)
-	password, err := secret()
-	fmt.Fprintln(out)
-	return user, password, err
 }
 
 // commandPrompt asks a command of the user's keyring for the password: the first line that it prints.
