@@ -136,7 +136,7 @@ func (f *facts) redacted(withNames bool) []part {
 	f.parts(r)
 	parts := f.parts(r)
 	for i := range parts {
-		parts[i].text = r.scrub(parts[i].text)
+		parts[i].text = r.scrub(printable(parts[i].text)) // peers wrote some of it
 	}
 	return parts
 }
@@ -188,10 +188,16 @@ func (r *redactor) jsonOr(text string) string {
 	return out
 }
 
-// log redacts lines of text.
+// log redacts lines of text. A program that has a Node inside may log JSON.
 func (r *redactor) log(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "{") {
+			if out, err := r.json([]byte(line)); err == nil {
+				b.WriteString(out)
+				continue
+			}
+		}
 		b.WriteString(r.text(line))
 	}
 	return b.String()

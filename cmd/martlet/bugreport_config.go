@@ -132,10 +132,15 @@ func (r *redactor) setting(key string, v any) (string, bool) {
 
 // said redacts a text of a key.
 func (r *redactor) said(key, text string) string {
-	if kind, ok := configKinds[key]; ok && !strings.ContainsAny(text, "[/") && text != "dynamic" {
-		return r.is(kind, text)
+	kind, ok := configKinds[key]
+	path, inFile := strings.CutPrefix(text, "file:")
+	switch {
+	case !ok, key == "remote" && (strings.ContainsAny(text, "[/") || text == "dynamic"): // a selector
+		return r.text(text)
+	case kind == kindPath && inFile:
+		return "file:" + r.path(path)
 	}
-	return r.text(text)
+	return r.is(kind, text)
 }
 
 func quotedList[T any](values []T, redacted func(T) string) string {

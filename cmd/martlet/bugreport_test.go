@@ -349,3 +349,32 @@ func TestRecentIsBounded(t *testing.T) {
 		t.Errorf("%d octets", len(text))
 	}
 }
+
+// TestBugreportNamesOfOurWords: what stands for a name or a file is replaced whole, whatever signs are
+// in it, also where each of its words is one of ours.
+func TestBugreportNamesOfOurWords(t *testing.T) {
+	r := newRedactor(false)
+	for key, text := range map[string]string{
+		"user": "open/gateway", "groups": "ready [open]", "id": "open/gateway", "cert": "/open/my gateway/key.pem", "key": "file:open/gateway key", "pool": "open/ready",
+	} {
+		got := r.said(key, text)
+		for _, word := range []string{"open", "gateway", "ready"} {
+			if strings.Contains(got, word) {
+				t.Errorf("%s = %q is told as %q", key, text, got)
+			}
+		}
+	}
+	for text, want := range map[string]string{"dynamic[tcp/443]": "dynamic[tcp/443]", "10.1.0.0/16": "10.1.0.0/16", "203.0.113.7": "address1"} {
+		if got := r.said("remote", text); got != want {
+			t.Errorf("remote = %q is told as %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestBugreportCommandsNoTerminal: what a peer said does not reach the terminal of who looks at the report.
+func TestBugreportCommandsNoTerminal(t *testing.T) {
+	f := &facts{log: fact{text: []byte("peer \x1b[2J \u009b2J \u202e\r\npeer\n")}}
+	if log := textOf(f.redacted(false))["log.txt"]; strings.ContainsAny(log, "\x1b\u009b\u202e\r") || !strings.Contains(log, "\npeer\n") {
+		t.Errorf("%q", log)
+	}
+}

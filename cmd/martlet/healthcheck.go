@@ -148,10 +148,11 @@ func askProbe(ctx context.Context, at, probe string) error {
 	return &martlet.Error{Code: codeUnhealthy, What: what, Detail: printable(string(body))}
 }
 
-// printable keeps what another program said from writing to the terminal anything but lines.
+// printable keeps what another program or a peer said from writing to the terminal anything but lines,
+// and from changing the order in which a person reads them.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' {
+		if !unicode.IsPrint(r) && r != '\n' {
 			return -1
 		}
 		return r

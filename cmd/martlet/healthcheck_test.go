@@ -24,7 +24,7 @@ func TestMonitorIsAskedOnThisHost(t *testing.T) {
 }
 
 func TestAnswersPrintNothingButLines(t *testing.T) {
-	if got := printable("not ready\n\x1b[2Joffice: \u009bx\r\n"); got != "not ready\n[2Joffice: x\n" {
+	if got := printable("not ready\n\x1b[2Joffice: \u009b\u202ex\r\n"); got != "not ready\n[2Joffice: x\n" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -36,6 +42,11 @@ func TestRedactedText(t *testing.T) {
 		{"491761234567 is no port, 4500 is", "word1 is no port, 4500 is"},
 		{"zażółć gęślą", "word1 word2"},
 		{"52:54:00:ab:cd:ef", "mac1"},
+		{"52-54-00-12-34-56 and 00-00-00-00-00-00", "mac1 and 00-00-00-00-00-00"},
+		{"https://krzysztof:hunter2@vpn.zzyx.example/x", "user1@host1"},
+		{"203.0.113.5:500/udp 10.1.2.3:53/udp ip-203-0-113-5", "address1:500/udp 10.1.2.3:53/udp word1"},
+		{"[2001:db8::5%eth0]:4500", "address1:4500"},
+		{"$6$rounds=5000$Zq7$k9Xw2mTqZ7bR4vLs8NcJ3yHf6GdP1aUe", "$6$rounds=blob1"},
 	} {
 		if got := newRedactor(false).text(tt.text); got != tt.want {
 			t.Errorf("%s\n got %s\nwant %s", tt.text, got, tt.want)
@@ -61,6 +72,57 @@ func TestRedactedNames(t *testing.T) {
 	} {
 		if got := r.text(text); got != want {
 			t.Errorf("%s\n got %s\nwant %s", text, got, want)
+		}
+	}
+}
+
+// TestRedactedHostile: whatever form it has, nothing of what is secret or of somebody is left. No
+// configuration says what that is, and none of it is a word of ours.
+func TestRedactedHostile(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	for name, text := range map[string]string{
+		"quotes":           `secret = "zq9Kwx#Pfl" 'zq9Kwx#Pfl' \"zq9Kwx#Pfl\"`,
+		"several lines":    "secret = \"\"\"\nzq9Kwx\nPfl7vq\n\"\"\"",
+		"PEM in TOML":      "key = \"\"\"\n" + lines + "\"\"\"",
+		"PEM in JSON":      `{"msg":` + strconv.Quote(lines) + `}`,
+		"PKCS#12":          "cert = \"base64:" + base64.StdEncoding.EncodeToString(der) + "\"",
+		"a hash":           `user zorblatt:$6$Zq7wvx$k9Xw2mTqZ7bR4vLs8NcJ3yHf6GdP1aUe`,
+		"the environment":  `MARTLET_CONNECTION_ZORBLATT_LOCAL_SECRET=zq9Kwx`,
+		"a URL":            `https://zorblatt:zq9Kwx@quillmoor.example:8443/zq9Kwx?token=zq9Kwx#zq9Kwx`,
+		"JSON":             `{"level":"info","msg":"zorblatt came from 203.0.113.7","peer":"open","user":"ready","more":{"zorblatt":["zq9Kwx"]}}`,
+		"EAP identities":   `user="open ready" peer="open@ready" identity=ready`,
+		"NAI of a phone":   `peer="0262011234567890@nai.epc.mnc001.mcc262.3gppnetwork.org"`,
+		"a header":         `Authorization: Basic em9yYmxhdHQ6enE5S3d4`,
+		"control signs":    "zorblatt\x1b[31mzorblatt\u202ezorblatt\u009b2J",
+		"addresses":        `::ffff:203.0.113.7 [2001:db8:77aa::5e%eth0]:4500 203.0.113.7:4500/udp 203.0.113.7-203.0.113.9 a=203.0.113.7, (203.0.113.7)`,
+		"reversed":         `7.113.0.203.in-addr.arpa`,
+		"a name of a file": `open '/home/zorblatt/zq9Kwx.pem': no such file`,
+	} {
+		r := newRedactor(false)
+		r.log(text) // which learns
+		got := printable(r.log(text))
+		secrets := []string{"zq9", "Kwx", "Pfl", "zorblatt", "quillmoor", "203.0.113", "113.0.203", "77aa", "Zq7", "em9y", "0262", "k9Xw", "\x1b", "\u202e", "\u009b"}
+		for line := range strings.Lines(lines) {
+			if !strings.HasPrefix(line, "-") {
+				secrets = append(secrets, line[:4], line[len(line)/2:len(line)-1])
+			}
+		}
+		if name == "EAP identities" || name == "JSON" {
+			secrets = append(secrets, `"open`, `open@`, `@ready`, `=ready`, `"ready`)
+		}
+		secrets = append(secrets, base64.StdEncoding.EncodeToString(der)[:8])
+		for _, secret := range secrets {
+			if strings.Contains(strings.ToLower(got), strings.ToLower(secret)) {
+				t.Errorf("%s: %q is in %q", name, secret, got)
+			}
 		}
 	}
 }

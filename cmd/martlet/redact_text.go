@@ -153,13 +153,15 @@ func (r *redactor) tokens(text string) string {
 }
 
 var (
-	mac      = regexp.MustCompile(`^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5,7}$`)
+	mac      = regexp.MustCompile(`^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5,7}$`)
 	hexWord  = regexp.MustCompile(`^(0x)?[0-9a-fA-F]+$`)
 	spi      = regexp.MustCompile(`^(0x)?([0-9a-f]{8}|[0-9a-f]{16})$`)
 	hostname = regexp.MustCompile(`^[\pL\pN_-]+(\.[\pL\pN_-]+)*\.[\pL-]{2,}$`)
 	ranges   = regexp.MustCompile(`^([0-9a-fA-F.:]+)-([0-9a-fA-F.:]+)$`)
 	spaced   = regexp.MustCompile(`^(.+?)(\[.*\])$`) // a selector and its ports
 	longest  = 10                                    // digits of a number
+	// embedded is an address in a longer word, or as parts of host names have it.
+	embedded = regexp.MustCompile(`\d{1,3}([.-]\d{1,3}){3}|::`)
 )
 
 // ownFiles may be named: they are the same on every host.
@@ -182,7 +184,7 @@ func (r *redactor) word(word string) string {
 	}
 	switch {
 	case mac.MatchString(word):
-		if strings.Trim(word, "0:") == "" || strings.Trim(word, "fF:") == "" {
+		if strings.Trim(word, "0:-") == "" || strings.Trim(word, "fF:-") == "" {
 			return word
 		}
 		return r.name(kindMAC, word)
@@ -254,7 +256,7 @@ func (r *redactor) addressed(word string) (string, bool) {
 		}
 	}
 	bare := strings.TrimSuffix(strings.TrimPrefix(word, "["), "]")
-	if a, err := netip.ParseAddr(bare); err == nil {
+	if a, err := netip.ParseAddr(bare); err == nil && !strings.Contains(a.Zone(), "]") {
 		return strings.Replace(word, bare, r.address(a), 1), true
 	}
 	if p, err := netip.ParsePrefix(word); err == nil {
@@ -279,6 +281,9 @@ func (r *redactor) addressed(word string) (string, bool) {
 
 // passes tells whether a word is harmless: of known words, single letters and short numbers.
 func (r *redactor) passes(word string) bool {
+	if embedded.MatchString(word) {
+		return false
+	}
 	for rest := word; rest != ""; {
 		first := rune(rest[0])
 		n := 1
