@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -330,5 +331,48 @@ func TestCaptureEndsWithTheNode(t *testing.T) {
 	}
 	if client.captures.outer.running.Load() != nil {
 		t.Error("a capture is left in the way of packets")
+	}
+}
+
+// TestKeysGoToOwnFilesOnly: a table that others may read, or have put there, gets no key and stays as it is.
+func TestKeysGoToOwnFilesOnly(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no such modes")
+	}
+	others := filepath.Join(t.TempDir(), "others")
+	for name, prepare := range map[string]func(table string) error{
+		"of a mode for all": func(table string) error { return errors.Join(os.WriteFile(table, nil, 0o600), os.Chmod(table, 0o644)) },
+		"a link": func(table string) error {
+			return errors.Join(os.WriteFile(others, nil, 0o600), os.Symlink(others, table))
+		},
+		"a link to nothing": func(table string) error { return os.Symlink(others+"-new", table) },
+		"a folder":          func(table string) error { return os.Mkdir(table, 0o700) },
+	} {
+		for _, table := range keyTables {
+			dir := t.TempDir()
+			if err := prepare(filepath.Join(dir, table)); err != nil {
+				t.Fatal(err)
+			}
+			if k, err := openKeyLog(dir); !isCode(err, ike.CodeHost) {
+				t.Errorf("%s, %s: %v, %v", table, name, k, err)
+			}
+			_ = os.Remove(others)
+		}
+	}
+	if _, err := os.Lstat(others + "-new"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a link was followed: %v", err)
+	}
+	dir := filepath.Join(t.TempDir(), "new")
+	for range 2 { // it is made, and added to
+		k, err := openKeyLog(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(k.lines(k.ike, []byte("x\n")), k.close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, keyTables[0])); err != nil || string(text) != "x\nx\n" {
+		t.Errorf("%q, %v", text, err)
 	}
 }

@@ -3,11 +3,14 @@ package martlet
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
+	"martlet/config"
 	"martlet/crypto/suite"
 	"martlet/ike"
 )
@@ -26,18 +29,50 @@ func openKeyLog(dir string) (*keyLog, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("martlet: key log: %w", err)
 	}
-	open := func(name string) (*os.File, error) {
-		return os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	}
 	var k keyLog
 	var err error
-	if k.ike, err = open(keyTables[0]); err != nil {
-		return nil, fmt.Errorf("martlet: key log: %w", err)
+	if k.ike, err = openKeyTable(filepath.Join(dir, keyTables[0])); err != nil {
+		return nil, err
 	}
-	if k.esp, err = open(keyTables[1]); err != nil {
-		return nil, errors.Join(fmt.Errorf("martlet: key log: %w", err), k.ike.Close())
+	if k.esp, err = openKeyTable(filepath.Join(dir, keyTables[1])); err != nil {
+		return nil, errors.Join(err, k.ike.Close())
 	}
 	return &k, nil
+}
+
+// openKeyTable opens a table to add to it, and makes it where there is none. One that others may
+// read, or have put there, gets no key.
+func openKeyTable(name string) (*os.File, error) {
+	refused := func(why, hint string) (*os.File, error) {
+		return nil, &Error{Code: ike.CodeHost, What: "keys are not written to " + name, Why: why, Hint: hint}
+	}
+	before, err := os.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return refused(err.Error(), "name a folder that you may write")
+		}
+		return file, nil
+	case err != nil:
+		return refused(err.Error(), "")
+	case !before.Mode().IsRegular():
+		return refused("it is no regular file", "remove it, or name another folder")
+	case runtime.GOOS == "windows":
+	case before.Mode().Perm()&0o077 != 0:
+		return refused(fmt.Sprintf("group or others may use it (mode %04o)", before.Mode().Perm()), "chmod 600 "+name)
+	case config.Owner(before) != os.Geteuid():
+		return refused("it belongs to another user", "remove it, or name another folder")
+	}
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return refused(err.Error(), "")
+	}
+	if now, err := file.Stat(); err != nil || !os.SameFile(before, now) {
+		_ = file.Close()
+		return refused("somebody put another file in its place", "name a folder in which nobody else may write")
+	}
+	return file, nil
 }
 
 func (k *keyLog) close() error { return errors.Join(k.ike.Close(), k.esp.Close()) }
