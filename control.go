@@ -17,15 +17,18 @@ import (
 // The control socket speaks HTTP and JSON over a unix socket that only its owner
 // (root for a daemon) may open:
 //
-//	GET  /v1/status             Status
-//	GET  /v1/capture?keys=1&inner=1&connection=NAME packets, in parts, until the client ends what it sends
-//	GET  /v1/log   the last lines of the log, as text
-//	GET  /v1/metrics metrics in the text format of Prometheus
-//	POST /v1/up    controlOrder connects, or opens a child; answers when it is up
-//	POST /v1/down  controlOrder deletes SAs; without a connection the program ends
-//	POST /v1/rekey controlOrder gives an IKE SA, or a child, fresh keys; answers when it has them
-//	POST /v1/dial  dialOrder    connects inside the tunnel; the connection is that one from then on
-//	POST /v1/ping  pingOrder    sends an echo request; Pinged
+//	GET  /v1/status   Status
+//	GET  /v1/watch    Events, a line each
+//	GET  /v1/capture  ?keys=1&inner=1&connection=NAME: packets, in parts, until the client ends what it sends
+//	GET  /v1/log      the last lines of the log, as text
+//	GET  /v1/metrics  metrics in the text format of Prometheus
+//	POST /v1/up       controlOrder connects, or opens a child; answers when it is up
+//	POST /v1/down     controlOrder deletes SAs; without a connection the program ends
+//	POST /v1/reload   reads the configuration's file again
+//	POST /v1/rekey    controlOrder gives an IKE SA, or a child, fresh keys; answers when it has them
+//	POST /v1/dial     dialOrder connects inside the tunnel; the connection is that one from then on
+//	POST /v1/ping     pingOrder sends an echo request; Pinged
+//	POST /v1/portal   portalOrder looks for a login page, and may open the kill switch for it; PortalStatus
 //	POST /v1/redirect redirectOrder sends peers to another gateway; answers with how many
 //
 // Failures have a status of 4xx or 5xx and an Error as body.
@@ -97,8 +100,7 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, controlError(path, err)
 	}
-	// The folder keeps others out until the socket has its mode.
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	listener, err := (&net.ListenConfig{Control: ownSocket}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, controlError(path, err)
 	}
