@@ -18,6 +18,9 @@ func awsFormat() format {
 	}, readAWS}
 }
 
+// awsTunnels is the place of what the tunnels have in common, which is noted once.
+const awsTunnels = "ipsec_tunnel"
+
 // awsSuite is what is read of ike and of ipsec.
 type awsSuite struct {
 	authentication, encryption, group string
@@ -48,9 +51,9 @@ func readAWS(d *draft, data []byte) error {
 	if err != nil {
 		return err
 	}
-	tunnels := root.all("ipsec_tunnel")
+	tunnels := root.all(awsTunnels)
 	for i, t := range tunnels[:min(len(tunnels), 16)] {
-		d.awsTunnel(fmt.Sprintf("ipsec_tunnel[%d]", i), fmt.Sprintf("%s-%d", root.attributes["id"], i+1), t)
+		d.awsTunnel(fmt.Sprintf("%s[%d]", awsTunnels, i), fmt.Sprintf("%s-%d", root.attributes["id"], i+1), t)
 	}
 	return nil
 }
@@ -74,8 +77,8 @@ func (d *draft) awsTunnel(at, name string, t *element) {
 	}
 	c.NoMOBIKE = true // AWS does not know it
 	child := &config.Child{Local: []string{"0.0.0.0/0"}, Remote: []string{"0.0.0.0/0"}}
-	c.Proposals = d.proposals(at+".ike", suite.ProtocolIKE, d.awsSuite(at+".ike", awsSuiteOf(ike)))
-	child.Proposals = d.proposals(at+".ipsec", suite.ProtocolESP, d.awsSuite(at+".ipsec", awsSuiteOf(ipsec)))
+	c.Proposals = d.proposals(awsTunnels+".ike", suite.ProtocolIKE, d.awsSuite(awsTunnels+".ike", awsSuiteOf(ike)))
+	child.Proposals = d.proposals(awsTunnels+".ipsec", suite.ProtocolESP, d.awsSuite(awsTunnels+".ipsec", awsSuiteOf(ipsec)))
 	life := func(rekey, lifetime *config.Duration, seconds int) {
 		if seconds >= 300 && seconds <= 86400 {
 			// AWS ends an SA at its time, so ours is replaced well before.
@@ -96,12 +99,12 @@ func (d *draft) awsTunnel(at, name string, t *element) {
 			shown(inside+"/"+customer.at("tunnel_inside_address", "network_cidr")))
 	}
 	if customer.at("bgp", "asn") != "" {
-		d.note(at+".customer_gateway.bgp", "not carried over: BGP is another program's")
+		d.note(awsTunnels+".customer_gateway.bgp", "not carried over: BGP is another program's")
 	}
 	if ipsec.at("tcp_mss_adjustment") != "" {
-		d.note(at+".ipsec.tcp_mss_adjustment", "not carried over: Martlet computes it")
+		d.note(awsTunnels+".ipsec.tcp_mss_adjustment", "not carried over: Martlet computes it")
 	}
-	d.note(at+".ike.mode", "changed: the file is the same for IKEv1 and IKEv2, and here it is IKEv2, which the tunnel's options at AWS must allow")
+	d.note(awsTunnels+".ike.mode", "changed: the file is the same for IKEv1 and IKEv2, and here it is IKEv2, which the tunnel's options at AWS must allow")
 	d.keep(c)
 }
 

@@ -102,6 +102,14 @@ func (p *ipsec) conn(name string, v map[string]string) {
 		p.note(e.place, "left out: %s", why)
 		return
 	}
+	if e.v[e.remote] == "" {
+		// Both programs take that for any address, which nobody can call.
+		if why := e.calls(); why != "" {
+			p.note(e.at(e.remote), "left out: it names no peer, and %s says that it is to call one; add %s=HOST", quoted(why), e.remote)
+			return
+		}
+		p.note(e.at(e.remote), "it names no peer, so that it waits for any; if it is to call one, add %s=HOST", e.remote)
+	}
 	c := p.connection(name)
 	p.addresses(e.at(e.remote), c, list(e.theirs("")))
 	if host := e.ours(""); !anywhere(host) && host != "%defaultroute" && len(c.Remote) > 0 {
@@ -141,6 +149,26 @@ func (p *ipsec) conn(name string, v map[string]string) {
 	p.strict(e.at(e.remote+"id"), c)
 	p.leftovers(e)
 	p.keep(c)
+}
+
+// calls is the setting that only a conn which calls its peer has; empty if there is none.
+func (e *ends) calls() string {
+	switch auto := e.v["auto"]; auto {
+	case "start", "up", "keep", "route", "ondemand":
+		return "auto=" + auto
+	}
+	key := ""
+	switch {
+	case strings.HasPrefix(e.v[e.local+"sourceip"], "%config"):
+		key = e.local + "sourceip"
+	case isYes(e.v[e.local+"modecfgclient"], false):
+		key = e.local + "modecfgclient"
+	case strings.HasPrefix(e.v[e.local+"auth"], "eap"):
+		key = e.local + "auth"
+	default:
+		return ""
+	}
+	return key + "=" + e.v[key]
 }
 
 // unusable says why a conn cannot work here at all.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -216,6 +218,55 @@ func TestAConnectionThatConfigRefusesIsLeftOutWithANote(t *testing.T) {
 	last := i.Notes[len(i.Notes)-1]
 	contains(t, last.String(), "connection.two", "left out", "same peers")
 	loads(t, i)
+}
+
+// TestWhatAllTunnelsHaveIsNotedOnce: AWS gives two tunnels, which differ by address and key alone.
+func TestWhatAllTunnelsHaveIsNotedOnce(t *testing.T) {
+	folder := filepath.Join("testdata", "aws-vpn")
+	i, err := importFile(t, folder, profileOf(t, folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for _, n := range i.Notes {
+		if before, ok := seen[n.Text]; ok && !strings.HasPrefix(n.Text, "the tunnel takes everything") {
+			t.Errorf("of %s and of %s: %s", before, n.Place, n.Text)
+		}
+		seen[n.Text] = n.Place
+	}
+	if len(i.Connections) != 2 || len(seen) < 5 {
+		t.Errorf("%d connections, %d notes", len(i.Connections), len(seen))
+	}
+}
+
+// TestAConnWithoutAPeerIsNoGatewayInSilence: it is left out where it is to call, and else there is a note.
+func TestAConnWithoutAPeerIsNoGatewayInSilence(t *testing.T) {
+	const psk = " leftauth=psk\n rightauth=psk\n leftid=@a.example\n rightid=@b.example\n"
+	for _, c := range []struct {
+		conn, note string
+		left       bool // out
+	}{
+		{" auto=start\n" + psk, "auto=start", true},
+		{" auto=add\n leftsourceip=%config\n" + psk, "leftsourceip=%config", true},
+		{" auto=add\n leftauth=eap-mschapv2\n rightauth=pubkey\n", "leftauth=eap-mschapv2", true},
+		{" auto=add\n" + psk, "waits for any", false},
+		{" auto=add\n right=%any\n" + psk, "", false},
+	} {
+		i, err := Import([]byte("conn home\n left=%defaultroute\n"+c.conn), Options{Files: fstest.MapFS{
+			"ipsec.secrets": {Data: []byte(": PSK \"a key that both of them know since 2026\"\n")},
+		}})
+		if c.left != (err != nil || len(i.Connections) == 0) {
+			t.Errorf("%s: %v", c.conn, err)
+			continue
+		}
+		said := fmt.Sprint(err)
+		if i != nil {
+			said += fmt.Sprint(i.Notes)
+		}
+		if !strings.Contains(said, c.note) || c.note == "" && strings.Contains(said, "names no peer") {
+			t.Errorf("%s: %s; want %q", c.conn, said, c.note)
+		}
+	}
 }
 
 func TestNamesThatDifferByCaseGetFilesOfTheirOwn(t *testing.T) {
