@@ -189,11 +189,20 @@ func TestCertReqChooses(t *testing.T) {
 // the system asks too, in a list that holds no other CA and is well formed.
 func TestCertReqAsksAlways(t *testing.T) {
 	ca := pki.KeyHash(keys().ca.Cert)
+	var many []*x509.Certificate
+	var first []byte // of them, as many as may be named
+	for i := range 3 * maxCAHashes {
+		many = append(many, &x509.Certificate{RawSubjectPublicKeyInfo: []byte{byte(i)}})
+		if h := pki.KeyHash(many[i]); i < maxCAHashes {
+			first = append(first, h[:]...)
+		}
+	}
 	for _, c := range []struct {
 		name     string
 		verifier pki.Verifier
 		want     []byte // nil: nothing is asked for
 	}{
+		{"more CAs than fit", pki.Verifier{Roots: many}, first},
 		{"one CA", pki.Verifier{Roots: []*x509.Certificate{keys().ca.Cert}}, ca[:]},
 		{"the system's CAs", pki.Verifier{SystemRoots: true}, make([]byte, 20)},
 		{"a pinned certificate", pki.Verifier{}, nil},
