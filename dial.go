@@ -249,7 +249,8 @@ func (n *Node) lookup(ctx context.Context, network, host string) ([]netip.Addr, 
 
 // HTTPClient makes a client whose connections go through the tunnel, past the proxies that the
 // environment names. It keeps connections for later requests, so that a program makes one and keeps
-// it; CloseIdleConnections lets go of them.
+// it; CloseIdleConnections lets go of them. It speaks HTTP/2 where the server does, and HTTP/1.1 alone in
+// a program that is built with the tag nethttpomithttp2, as `martlet` is.
 func (n *Node) HTTPClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext:         n.DialContext,
