@@ -14,9 +14,10 @@ import (
 
 // translators are those of the network at hand that lead from IPv6 to IPv4 (NAT64).
 type translators struct {
-	mu    sync.Mutex
-	known bool
-	found []nat64.Prefix
+	mu      sync.Mutex
+	network int // how many others there were before
+	known   bool
+	found   []nat64.Prefix
 }
 
 // translatorsWithin is how long the resolvers of a network may take to tell of them.
@@ -57,20 +58,33 @@ func translated(all []netip.Addr, cut func(netip.Addr) bool, translators func() 
 	return out
 }
 
-// translate asks the network for its translators, once until it is another one.
+// translate asks the network for its translators, until it is known which it has.
 func (n *Node) translate(ctx context.Context) []nat64.Prefix {
-	n.translators.mu.Lock()
-	defer n.translators.mu.Unlock()
-	if n.translators.known {
-		return n.translators.found
+	return n.translators.ask(func() ([]nat64.Prefix, error) {
+		ctx, cancel := context.WithTimeout(ctx, translatorsWithin)
+		defer cancel()
+		return nat64.Discover(ctx, cmp.Or(n.outside, net.DefaultResolver))
+	})
+}
+
+// ask is what is known of the network, or else what discover finds. Who comes to another network
+// does not wait for that, and it is not kept for the other one.
+func (t *translators) ask(discover func() ([]nat64.Prefix, error)) []nat64.Prefix {
+	t.mu.Lock()
+	found, known, network := t.found, t.known, t.network
+	t.mu.Unlock()
+	if known {
+		return found
 	}
-	ctx, cancel := context.WithTimeout(ctx, translatorsWithin)
-	defer cancel()
-	found, err := nat64.Discover(ctx, cmp.Or(n.outside, net.DefaultResolver))
+	found, err := discover()
 	if err != nil {
 		return nil // asked again the next time
 	}
-	n.translators.found, n.translators.known = found, true
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.network == network {
+		t.found, t.known = found, true
+	}
 	return found
 }
 
@@ -78,5 +92,6 @@ func (n *Node) translate(ctx context.Context) []nat64.Prefix {
 func (t *translators) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.network++
 	t.found, t.known = nil, false
 }

@@ -37,3 +37,27 @@ func TestTranslatedAddresses(t *testing.T) {
 		})
 	}
 }
+
+// TestTranslatorsOfTheNetworkAtHand: who comes to another network does not wait for what is asked in the one
+// before, which is not taken for the other one's.
+func TestTranslatorsOfTheNetworkAtHand(t *testing.T) {
+	var of translators
+	asked := 0
+	ask := func(moves bool) []nat64.Prefix {
+		return of.ask(func() ([]nat64.Prefix, error) {
+			asked++
+			if moves {
+				of.forget()
+			}
+			return []nat64.Prefix{nat64.WellKnown()}, nil
+		})
+	}
+	for i, moves := range []bool{true, false, false} {
+		if got := ask(moves); len(got) != 1 {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times, want 2: in each network once", asked)
+	}
+}
