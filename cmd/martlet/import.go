@@ -111,7 +111,9 @@ func (i *importer) run(cmd *cobra.Command, file string) error {
 	}
 	if c != nil {
 		for _, w := range c.Warnings {
-			fmt.Fprintln(cmd.ErrOrStderr(), w)
+			if !in.tells(w) {
+				fmt.Fprintln(cmd.ErrOrStderr(), w)
+			}
 		}
 	}
 	printImported(cmd.OutOrStdout(), p, in, c, faults, i.folder)
@@ -229,6 +231,11 @@ func (in *imported) check(folder string) (*config.Config, config.Errors, error) 
 	return nil, nil, faults
 }
 
+// tells whether a note tells of what a warning is about: the profile's own words are the better place.
+func (in *imported) tells(w config.Warning) bool {
+	return slices.ContainsFunc(in.notes, func(n profile.Note) bool { return strings.HasSuffix(n.Text, w.Text) })
+}
+
 // password answers questions for the password of a certificate file.
 func (i *importer) password(cmd *cobra.Command, file string) func(string) (string, bool) {
 	if i.passwordFile != "" {
@@ -241,14 +248,12 @@ func (i *importer) password(cmd *cobra.Command, file string) func(string) (strin
 			return string(s.Value), true
 		}
 	}
-	fd := int(os.Stdin.Fd())
-	if file == "-" || !term.IsTerminal(fd) {
+	if file == "-" || !term.IsTerminal(int(os.Stdin.Fd())) {
 		return nil
 	}
+	t := newTypist(os.Stdin, cmd.ErrOrStderr())
 	return func(what string) (string, bool) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Password of %s: ", what)
-		password, err := term.ReadPassword(fd)
-		fmt.Fprintln(cmd.ErrOrStderr())
+		password, err := t.secret(cmd.Context(), fmt.Sprintf("Password of %s: ", what))
 		return string(password), err == nil && len(password) > 0
 	}
 }

@@ -136,6 +136,23 @@ func closed(t *testing.T, p *store.Profile, printed string) {
 }
 
 // TestNameOf: what a file is called becomes a name that the store takes, or none.
+// TestWhatIsWeakIsToldOnce: by the note or by the configuration's warning, for all tunnels that are alike.
+func TestWhatIsWeakIsToldOnce(t *testing.T) {
+	var out bytes.Buffer
+	args := []string{"import", fileOf(t, filepath.Join("..", "..", "config", "profile", "testdata", "aws-vpn"))}
+	t.Setenv("MARTLET_PROFILES", filepath.Join(t.TempDir(), "profiles"))
+	root := newRoot(args)
+	root.SetArgs(args)
+	root.SetOut(&out)
+	root.SetErr(&out)
+	if _, err := root.ExecuteContextC(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "Logjam"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, out.String())
+	}
+}
+
 func TestNameOf(t *testing.T) {
 	for file, want := range map[string]string{
 		"office.mobileconfig": "office", "My Office (2).sswan": "My-Office--2", "swanctl.conf": "swanctl", "Büro.onc": "B-ro",

@@ -38,7 +38,11 @@ func terminalPrompt(in *os.File, out io.Writer) func(context.Context, martlet.Lo
 	if !term.IsTerminal(int(in.Fd())) {
 		return nil
 	}
-	return (&typist{in: in, out: out, lines: make(chan typed, 1)}).login
+	return newTypist(in, out).login
+}
+
+func newTypist(in *os.File, out io.Writer) *typist {
+	return &typist{in: in, out: out, lines: make(chan typed, 1)}
 }
 
 // login asks for a user name, where none is known, and for a password, which is not shown.
@@ -51,19 +55,24 @@ func (t *typist) login(ctx context.Context, l martlet.Login) (string, []byte, er
 		}
 		user = string(name)
 	}
-	// Before the question: who types at once is not shown either.
-	shows, err := hideTyping(int(t.in.Fd()))
+	password, err := t.secret(ctx, fmt.Sprintf("Password of %s for %s: ", user, l.Connection))
 	if err != nil {
-		return "", nil, fmt.Errorf("the terminal would show the password: %w", err)
-	}
-	password, err := t.ask(ctx, fmt.Sprintf("Password of %s for %s: ", user, l.Connection))
-	if err == nil {
-		fmt.Fprintln(t.out) // the one that was typed is not shown
-	}
-	if err = errors.Join(err, shows()); err != nil {
 		return "", nil, err
 	}
 	return user, password, nil
+}
+
+// secret asks for what is not shown, also to who types at once after the question.
+func (t *typist) secret(ctx context.Context, question string) ([]byte, error) {
+	shows, err := hideTyping(int(t.in.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("the terminal would show the password: %w", err)
+	}
+	password, err := t.ask(ctx, question)
+	if ctx.Err() == nil {
+		fmt.Fprintln(t.out) // the end of the line that was typed is not shown either
+	}
+	return password, errors.Join(err, shows())
 }
 
 // ask puts a question and returns the line that is typed then.
