@@ -54,6 +54,15 @@ func (h *host) all() []hostChild {
 	return out
 }
 
+// childRoutes are the routes of all children.
+func (h *host) childRoutes() []netip.Prefix {
+	var out []netip.Prefix
+	for _, child := range h.all() {
+		out = append(out, child.routes...)
+	}
+	return out
+}
+
 func everything(p netip.Prefix) bool { return p.Bits() == 0 }
 
 // routes is what the host needs around the device.
@@ -77,17 +86,15 @@ func (h *host) routes() route.Config {
 		}
 	}
 	pools := c.Routes
-	for _, child := range h.all() {
-		for _, route := range child.routes {
-			if !slices.ContainsFunc(pools, func(pool netip.Prefix) bool { return within(route, pool) }) {
-				c.Routes = append(c.Routes, route)
-			}
+	for _, route := range h.childRoutes() {
+		if !slices.ContainsFunc(pools, func(pool netip.Prefix) bool { return within(route, pool) }) {
+			c.Routes = append(c.Routes, route)
 		}
 	}
 	c.Addresses = sortedPrefixes(c.Addresses)
 	c.Routes = sortedPrefixes(c.Routes)
 	c.Unreachable = unreachable(c, h.serve)
-	c.Outside = excluded(h.config, h.device.Name())
+	c.Outside = excluded(h.config, h.device.Name(), c.Routes)
 	if h.needs.routes {
 		c.Outside = sortedPrefixes(append(c.Outside, h.pastTunnel(c)...))
 	}
@@ -106,15 +113,23 @@ func (h *host) pastTunnel(c route.Config) []netip.Prefix {
 }
 
 // excluded is what the user keeps out of the tunnel though its routes cover it.
-func excluded(c *config.Config, device string) []netip.Prefix {
+func excluded(c *config.Config, device string, routes []netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	for _, conn := range c.Connections {
 		out = append(out, conn.Exclude...)
 		if conn.AllowLAN {
-			out = append(out, lan(device)...)
+			out = append(out, beside(lan(device), routes)...)
 		}
 	}
 	return sortedPrefixes(out)
+}
+
+// beside leaves out those local networks that meet what a route of the tunnel names, short of most of a
+// family: a network says itself which it is, and may say that of hosts behind the gateway.
+func beside(local, routes []netip.Prefix) []netip.Prefix {
+	return slices.DeleteFunc(local, func(p netip.Prefix) bool {
+		return slices.ContainsFunc(routes, func(route netip.Prefix) bool { return route.Bits() >= 8 && route.Overlaps(p) })
+	})
 }
 
 // unreachable is the whole of a family that a client has no way for in its tunnel, while it sends all
@@ -241,7 +256,7 @@ func (h *host) rules() firewall.Rules {
 	}
 	if r.KillSwitch {
 		// A whole family that stays outside is no network that a kill switch could leave.
-		r.Local = slices.DeleteFunc(excluded(h.config, h.device.Name()), everything)
+		r.Local = slices.DeleteFunc(excluded(h.config, h.device.Name(), h.childRoutes()), everything)
 		r.HoleUntil = h.holeUntil
 	}
 	if r.KillSwitch && h.needs.peers {

@@ -32,7 +32,7 @@ func (n *Node) mayBlock() error {
 // block puts a kill switch in force, before there is a device. What a crashed program left under
 // its name is replaced in one go.
 func block(c *config.Config, filter firewall.Firewall) error {
-	local := slices.DeleteFunc(excluded(c, c.Node.Device), everything)
+	local := slices.DeleteFunc(excluded(c, c.Node.Device, nil), everything)
 	err := filter.Set(firewall.Rules{Device: c.Node.Device, Mark: c.Node.Mark, KillSwitch: true, Local: local})
 	if err != nil {
 		return hostError(c, "the kill switch could not be put in force; nothing was begun", err)

@@ -84,3 +84,24 @@ func TestWhatStaysOutside(t *testing.T) {
 		}
 	}
 }
+
+// TestLocalNetworkDoesNotTakeWhatTheTunnelNames: a foreign network with the addresses of hosts behind the
+// gateway gets no packet for them (CVE-2023-36672).
+func TestLocalNetworkDoesNotTakeWhatTheTunnelNames(t *testing.T) {
+	local := prefixes("192.168.1.0/24", "10.1.2.0/24", "169.254.0.0/16")
+	for name, c := range map[string]struct{ routes, want []netip.Prefix }{
+		"no tunnel":              {nil, local},
+		"all":                    {prefixes("0.0.0.0/0"), local},
+		"all, in halves":         {prefixes("0.0.0.0/1", "128.0.0.0/1"), local},
+		"other networks":         {prefixes("10.2.0.0/16"), local},
+		"a network around it":    {prefixes("10.1.0.0/16"), prefixes("192.168.1.0/24", "169.254.0.0/16")},
+		"a host in it":           {prefixes("0.0.0.0/0", "10.1.2.9/32"), prefixes("192.168.1.0/24", "169.254.0.0/16")},
+		"another of the same /8": {prefixes("10.0.0.0/8"), prefixes("192.168.1.0/24", "169.254.0.0/16")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, beside(slices.Clone(local), c.routes), comparesAddresses); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

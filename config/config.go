@@ -217,8 +217,8 @@ type Connection struct {
 	// they do with a longer prefix. A kill switch lets them pass. They need a device.
 	Exclude []netip.Prefix `toml:"exclude"`
 	// AllowLAN is Exclude for the private networks that this host is attached to at the time, up
-	// to a /16 or an IPv6 /48, and for what stays on a link; public ones never, since whoever
-	// runs a network may claim any.
+	// to a /16 or an IPv6 /48, and for what stays on a link; public ones never, and none that meets
+	// a route of the tunnel which is a /8 or narrower, since whoever runs a network may claim any.
 	AllowLAN bool `toml:"allow_lan"`
 	// Masquerade hides the peers' addresses behind ours when their packets go on.
 	Masquerade bool `toml:"masquerade"`
