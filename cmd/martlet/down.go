@@ -110,6 +110,21 @@ func (s *socketFlags) pickNames(cmd *cobra.Command, args []string) ([]string, er
 	return sortedNames(c), nil
 }
 
+// takeOnly takes the profile that args name, if they do.
+func (s *socketFlags) takeOnly(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if s.socket != "" || s.named() {
+		return usage(cmd, errors.New("a profile, a configuration and a control socket exclude each other"))
+	}
+	took, err := s.take(args[0])
+	if !took && err == nil {
+		err = s.unknown(args[0], "")
+	}
+	return err
+}
+
 // undo undoes what a martlet left that cannot be asked any more; unanswered says so.
 func (s *socketFlags) undo(cmd *cobra.Command, unanswered error) error {
 	if e, ok := errors.AsType[*martlet.Error](unanswered); ok && e.Code == codeTerminated {

@@ -84,7 +84,7 @@ func describe(ctx context.Context, p *store.Profile) (listed, *config.Config) {
 	if p.Origin != (store.Origin{}) {
 		l.Origin = &p.Origin
 	}
-	c, err := loadProfile(p)
+	c, err := loadProfile(ctx, p)
 	if err != nil {
 		l.Fault = firstLine(err)
 		return l, nil

@@ -10,11 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"martlet"
 	"martlet/config"
 	"martlet/config/store"
 )
@@ -66,7 +64,7 @@ func (s *source) takeAlways(word string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s.file = p.Path()
+	s.file, s.profile = p.Path(), p.Name
 	return true, nil
 }
 
@@ -227,23 +225,23 @@ func findProfile(folder, name string) (*store.Store, *store.Profile, error) {
 // loadProfile reads a profile as a command finds it that is given nothing else. Of the environment
 // only the control socket counts, on which a martlet is asked what is up: other variables are for the
 // one profile that a command names.
-func loadProfile(p *store.Profile) (*config.Config, error) {
+func loadProfile(ctx context.Context, p *store.Profile) (*config.Config, error) {
 	from := &config.Source{File: p.Path()}
 	if socket := os.Getenv("MARTLET_NODE_CONTROL"); socket != "" {
 		from.Set = []string{"node.control=" + socket}
 	}
-	return (&source{from: from}).again()
+	s := &source{from: from, profile: p.Name}
+	c, err := s.again()
+	if err == nil {
+		s.settle(ctx, c)
+	}
+	return c, err
 }
 
 // upNow are those connections of c that a martlet on its control socket has up, in order.
 func upNow(ctx context.Context, c *config.Config) []string {
-	if _, err := os.Lstat(c.Node.Control); err != nil {
-		return nil // an answer would take longer
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	status, err := martlet.NewControl(c.Node.Control).Status(ctx)
-	if err != nil {
+	status := answering(ctx, c.Node.Control)
+	if status == nil {
 		return nil
 	}
 	var up []string

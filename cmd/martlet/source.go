@@ -18,8 +18,10 @@ import (
 type source struct {
 	file     string
 	profiles string // the folder of --profiles
+	profile  string // whose file it is; empty: no profile's
 	set      []string
 	from     *config.Source // since load
+	control  string         // in place of the control socket that the configuration names; see settle
 }
 
 // add adds -c and --set.
@@ -58,6 +60,7 @@ func (s *source) load(cmd *cobra.Command, more ...setting) (*config.Config, erro
 	if err != nil {
 		return nil, byFlags(err, more)
 	}
+	s.settle(cmd.Context(), c)
 	if s.file == "" && len(c.Connections) == 0 {
 		named := "-c FILE"
 		if cmd.Flags().Lookup("config") == nil {
@@ -93,6 +96,9 @@ func (s *source) again() (*config.Config, error) {
 	c, err := s.from.Load()
 	if err == nil && c.Node.Control == systemSocket() {
 		c.Node.Control = defaultSocket()
+	}
+	if err == nil && s.control != "" {
+		c.Node.Control = s.control
 	}
 	return c, err
 }

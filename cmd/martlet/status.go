@@ -18,15 +18,19 @@ func newStatus() *cobra.Command {
 	var where socketFlags
 	var asJSON, watch bool
 	cmd := &cobra.Command{
-		Use:   "status",
+		Use:   "status [PROFILE]",
 		Short: "Show the tunnels of the running martlet",
-		Long: `Status shows each IKE SA with its child SAs. It fails where no martlet is running.
+		Long: `Status shows each IKE SA with its child SAs. It fails where no martlet is running. With PROFILE it asks
+the martlet that has this profile up.
 
 With --watch it goes on until a signal, or until the running martlet ends: it draws the status anew
 on a terminal, and writes a line for each event elsewhere; with --json that is the whole status.`,
 		Example: "  sudo martlet status\n  sudo martlet status --json | jq '.ike_sas[].state'\n  sudo martlet status --watch",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := where.takeOnly(cmd, args); err != nil {
+				return err
+			}
 			socket, err := where.path(cmd)
 			if err != nil {
 				return err
@@ -47,6 +51,8 @@ on a terminal, and writes a line for each event elsewhere; with --json that is t
 		},
 	}
 	where.add(cmd)
+	profilesFlag(cmd, &where.profiles)
+	cmd.ValidArgsFunction = completeProfile(&where.profiles)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing it")
 	return cmd

@@ -58,7 +58,10 @@ Each key of the file can be set by a flag (--set) or by a variable of the enviro
 (MARTLET_NODE_MTU for node.mtu), which come before it; see martlet config reference.
 
 Where a martlet is running already with the control socket that the file names, up asks
-that one to bring the connection up, and returns when it is.`,
+that one to bring the connection up, and returns when it is. With --userspace a profile comes up beside
+one that has other connections, with a control socket of its own, and martlet status PROFILE and down
+PROFILE find it there; two tunnels of the host need another node.control, node.state, node.device,
+node.mark and node.table each.`,
 		Example: `  sudo martlet up office
   sudo martlet up alice@vpn.example.com
   sudo martlet up -c /etc/martlet/office.toml office
@@ -100,7 +103,14 @@ that one to bring the connection up, and returns when it is.`,
 			if name, err = connectionName(c, name); err != nil {
 				return err
 			}
-			if running(cmd.Context(), c.Node.Control) {
+			other := answering(cmd.Context(), c.Node.Control)
+			if other != nil && !slices.Contains(other.Connections, name) {
+				if err := from.standApart(c, name, other); err != nil {
+					return err
+				}
+				other = nil
+			}
+			if other != nil {
 				if flags := changed(cmd); flags != "" {
 					return usage(cmd, fmt.Errorf("a martlet runs already, with %s: it cannot heed %s", c.Node.Control, flags))
 				}
@@ -439,17 +449,6 @@ func connectionName(c *config.Config, name string) (string, error) {
 		e.What = "the file has several connections and none is named"
 	}
 	return "", e
-}
-
-// running tells whether a martlet answers on a control socket.
-func running(ctx context.Context, socket string) bool {
-	if _, err := os.Lstat(socket); err != nil {
-		return false // an answer would take longer
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	_, err := martlet.NewControl(socket).Status(ctx)
-	return err == nil
 }
 
 // completeNames are the words that may follow args: connections, then children.
