@@ -11,6 +11,7 @@ import (
 
 	"martlet/config"
 	"martlet/ike"
+	"martlet/tun/netmon/portal"
 )
 
 // Doctor examines this host and the way to a gateway: why a tunnel does not come up, or would not.
@@ -28,6 +29,8 @@ type Doctor struct {
 	State string
 	// Patience is as that of a Prober.
 	Patience time.Duration
+
+	probes []portal.Probe // by which a captive portal is looked for; none: those that all use
 }
 
 // Result is the outcome of a check.

@@ -7,12 +7,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"martlet/config"
 	"martlet/tun"
 	"martlet/tun/dns"
+	"martlet/tun/netmon/portal"
 )
 
 // hostFacts is what is seen of a host. Checks are functions of it, so that tests can make hosts up.
@@ -28,6 +31,9 @@ type hostFacts struct {
 	notAsked  error // why a running martlet could not be asked
 	notes     []string
 	container string // by what we know that this is one
+
+	login        *portal.Result // whether the network wants one; nil: nobody was asked
+	loginUnasked string         // why not
 
 	resolvers dnsFacts
 	kernel    *kernelFacts // nil but on Linux
@@ -89,7 +95,29 @@ func gather(ctx context.Context, d *Doctor) *hostFacts {
 	}
 	f.resolvers.manner, f.resolvers.splits, f.resolvers.because, f.resolvers.err = dns.Manner()
 	f.kernel = gatherKernel()
+	f.askLogin(ctx, d)
 	return f
+}
+
+// askLogin asks whether the network wants a login, if nothing is against it.
+func (f *hostFacts) askLogin(ctx context.Context, d *Doctor) {
+	if f.loginUnasked = f.whyNotAsk(d.Config); f.loginUnasked == "" {
+		r := portal.Check(ctx, (&Node{}).outsideDialer(), d.probes...)
+		f.login = &r
+	}
+}
+
+// whyNotAsk says why nobody is to be asked whether the network wants a login; empty: there is no reason.
+func (f *hostFacts) whyNotAsk(c *config.Config) string {
+	switch {
+	case f.running != nil && slices.ContainsFunc(f.running.SAs, func(sa SAStatus) bool { return !sa.Since.IsZero() }):
+		return "a tunnel stands, so the network wants none"
+	case c != nil && c.Node.NoPortalCheck:
+		return "nobody is asked, since node.no_portal_check is set"
+	case c != nil && c.Node.KillSwitch:
+		return "behind a kill switch nobody is asked about it; martlet portal does that"
+	}
+	return ""
 }
 
 // buildTime is that of the commit from which the program was built.

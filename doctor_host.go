@@ -8,12 +8,13 @@ import (
 	"strings"
 
 	"martlet/tun"
+	"martlet/tun/netmon/portal"
 	"martlet/tun/route"
 )
 
 // hostChecks are what is checked of this host, in the order in which it is told.
 var hostChecks = []func(*hostFacts) []Finding{
-	checkClock, checkDevice, checkRunning, checkLeft, checkRoutes, checkRules, checkForwarding, checkResolvers, checkFilter,
+	checkClock, checkDevice, checkRunning, checkLeft, checkRoutes, checkLogin, checkRules, checkForwarding, checkResolvers, checkFilter,
 }
 
 // sysctlsSeen are the settings that checks look at.
@@ -121,6 +122,22 @@ func checkRoutes(f *hostFacts) []Finding {
 		return finding("routes", ResultOK, "a default route by "+four+" for IPv4; IPv6 is off on this host")
 	}
 	return finding("routes", ResultOK, "a default route by "+four+" for IPv4; no IPv6 from this network")
+}
+
+// checkLogin looks for a captive portal.
+func checkLogin(f *hostFacts) []Finding {
+	switch {
+	case f.login == nil:
+		return finding("captive portal", ResultSkip, f.loginUnasked)
+	case f.login.State == portal.Portal:
+		return []Finding{{
+			Check: "captive portal", Result: ResultFail, Network: true, Text: "this network wants a login first, at " + f.login.URL,
+			Hint: "open that page in a browser and log in; where a kill switch holds it back, martlet portal --hole 5m lets it through",
+		}}
+	case f.login.State == portal.Open:
+		return finding("captive portal", ResultOK, "the network wants none")
+	}
+	return finding("captive portal", ResultSkip, "nobody answered: whether the network wants a login is not known")
 }
 
 // others are programs that are known by the number of their routing table.

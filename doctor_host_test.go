@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"martlet/tun"
+	"martlet/tun/netmon/portal"
 )
 
 // Each check of the host, on hosts that are made up.
@@ -20,6 +21,7 @@ func TestHostChecks(t *testing.T) {
 	good := func() *hostFacts {
 		return &hostFacts{
 			asks: asks{device: true, name: "martlet0", mark: 0x4d610000}, system: "linux", now: now, may: true,
+			login:     &portal.Result{State: portal.Open},
 			resolvers: dnsFacts{manner: "resolved", splits: true, because: []string{"systemd-resolved answers"}},
 			kernel: &kernelFacts{
 				sysctl:   map[string]string{"net/ipv6/conf/all/disable_ipv6": "0", "net/ipv4/ip_forward": "0", "net/ipv4/conf/all/rp_filter": "1"},

@@ -2,11 +2,17 @@ package martlet
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"martlet/config"
 	"martlet/ike"
+	"martlet/tun/netmon/portal"
 )
 
 // told is findings in short: result, check and text of each.
@@ -74,9 +80,53 @@ func TestExamine(t *testing.T) {
 		t.Errorf("no MTU in\n%s", got)
 	}
 	d.Host = ""
+	d.probes = []portal.Probe{{URL: "http://127.0.0.1:1/", Status: http.StatusNoContent}} // nobody is there
 	found, err = d.Examine(testContext(t))
-	if err != nil || len(found) < len(hostChecks)-1 {
+	if err != nil || len(found) < len(hostChecks)-1 || !strings.Contains(told(found), "skip captive portal: nobody answered") {
 		t.Errorf("%v\n%s", err, told(found))
+	}
+}
+
+// A network that answers in the place of others is told from one that does not; who does not want that to
+// be asked, or has a tunnel, has nobody asked.
+func TestExaminePortal(t *testing.T) {
+	var asked atomic.Int32
+	serve := func(h http.HandlerFunc) []portal.Probe {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			h(w, r)
+		}))
+		t.Cleanup(s.Close)
+		return []portal.Probe{{URL: s.URL + "/generate_204", Status: http.StatusNoContent}}
+	}
+	login := serve(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://login.example/hotel", http.StatusFound)
+	})
+	open := serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	standing := Status{SAs: []SAStatus{{Since: time.Now()}}}
+	for name, tt := range map[string]struct {
+		probes  []portal.Probe
+		node    config.Node
+		running *Status
+		asked   int32
+		want    Result
+		text    string
+	}{
+		"a portal":               {login, config.Node{}, nil, 1, ResultFail, "wants a login first, at http://login.example/hotel"},
+		"an open network":        {open, config.Node{}, nil, 1, ResultOK, "the network wants none"},
+		"one that is not up yet": {login, config.Node{}, &Status{SAs: []SAStatus{{}}}, 1, ResultFail, "http://login.example/hotel"},
+		"a tunnel stands":        {login, config.Node{}, &standing, 0, ResultSkip, "a tunnel stands"},
+		"it is unwanted":         {login, config.Node{NoPortalCheck: true}, nil, 0, ResultSkip, "node.no_portal_check"},
+		"a kill switch":          {login, config.Node{KillSwitch: true}, nil, 0, ResultSkip, "kill switch"},
+	} {
+		asked.Store(0)
+		f := &hostFacts{running: tt.running}
+		f.askLogin(testContext(t), &Doctor{Config: &config.Config{Node: tt.node}, probes: tt.probes})
+		found := checkLogin(f)
+		one(t, name, found, tt.want, tt.text)
+		if n := asked.Load(); n != tt.asked || found[0].Network != (tt.want == ResultFail) {
+			t.Errorf("%s: %d asked, want %d: %+v", name, n, tt.asked, found)
+		}
 	}
 }
 

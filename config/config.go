@@ -86,8 +86,8 @@ type Node struct {
 	// resolvers that are inside the tunnel or on this host. It needs mode "tun" and a remote for
 	// every connection.
 	KillSwitch bool `toml:"kill_switch"`
-	// NoPortalCheck leaves out to ask, when a gateway gives no answer to `martlet up`, whether the
-	// network wants a login at a page of its own first. That asks two pages of others, by which
+	// NoPortalCheck leaves out to ask, when a gateway gives no answer to `martlet up`, or for `martlet
+	// doctor`, whether the network wants a login at a page of its own first. That asks two pages of others, by which
 	// Android and Firefox find out the same. With KillSwitch it is never asked unasked.
 	NoPortalCheck bool `toml:"no_portal_check"`
 	// Profile is how much of the machine is used: left out it is as much as processors and memory

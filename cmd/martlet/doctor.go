@@ -23,7 +23,9 @@ func newDoctor() *cobra.Command {
 		Long: `Doctor tells why a tunnel does not come up, or would not: a line for each check, with what was found
 and what to do. It looks at the clock, the right to make devices, what a killed martlet left, routes,
 rules of other VPNs, resolvers, the packet filter, and with -c or PROFILE at what the configuration needs and
-at its certificates. It changes nothing. As root it sees more.
+at its certificates. It changes nothing. As root it sees more. Where no tunnel stands it asks, as
+martlet portal does, whether this network wants a login at a page of its own first, unless node.no_portal_check
+or a kill switch is set.
 
 With HOST, or a connection's NAME, it examines the way to that gateway too, as martlet probe does,
 and how long a packet may be to get there whole. A connection that is alone in FILE need not be named; a
