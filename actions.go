@@ -184,7 +184,7 @@ func (s *shard) await(id ike.AskID, run func() ike.Reply) {
 func (s *shard) guarded(run func() ike.Reply) (reply ike.Reply) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.log.Error("a fault of ours", zap.Any("panic", r), zap.Stack("stack"))
+			s.log.Error("a fault of ours", zap.String("panic", fmt.Sprint(r)), zap.Stack("stack"))
 			reply = ike.WorkDone{Err: fmt.Errorf("martlet: internal fault: %v", r)}
 		}
 	}()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sort"
 	"time"
 
 	"martlet/ike"
@@ -70,8 +71,10 @@ func (n *Node) tunnelMetrics(ctx context.Context, x *exposition) error {
 		return err
 	}
 	sums := n.traffic.sums(n.plane)
-	bearers := slices.SortedFunc(maps.Keys(sums), func(a, b bearer) int {
-		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.child, b.child))
+	bearers := slices.Collect(maps.Keys(sums))
+	sort.Slice(bearers, func(i, j int) bool {
+		a, b := bearers[i], bearers[j]
+		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.child, b.child)) < 0
 	})
 	for b, l := range sums {
 		if c := byName[b.connection]; c != nil && c.up && l.heard.After(c.heard) {
@@ -208,9 +211,12 @@ func (n *Node) eventMetrics(x *exposition) {
 			failures[k] += v
 		}
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(failures), func(a, b tallied) int {
-		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code))
-	}) {
+	kinds := slices.Collect(maps.Keys(failures))
+	sort.Slice(kinds, func(i, j int) bool {
+		a, b := kinds[i], kinds[j]
+		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code)) < 0
+	})
+	for _, k := range kinds {
 		x.count(failures[k], "connection", k.connection, "event", string(k.kind), "code", string(k.code))
 	}
 }

@@ -1,12 +1,12 @@
 package martlet
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -275,7 +275,7 @@ func (r *registry) unique(conn *config.Connection, g *guest, q ike.Admit) (evict
 			evict = append(evict, ike.Terminate{SA: other.sa, Replaced: true, Reason: "the same identity came from elsewhere, and the connection allows it once"})
 		}
 	}
-	slices.SortFunc(evict, func(a, b ike.Terminate) int { return cmp.Compare(a.SA, b.SA) })
+	sort.Slice(evict, func(i, j int) bool { return evict[i].SA < evict[j].SA })
 	return evict, ""
 }
 

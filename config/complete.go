@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -47,8 +48,9 @@ func (c *Config) complete(f *faults, now time.Time) {
 	if len(c.Connections) == 0 && len(f.errs) == 0 {
 		f.warn("connection", "there is no connection, so there is nothing to do")
 	}
-	slices.SortStableFunc(f.warnings, func(a, b Warning) int {
-		return cmp.Or(f.origin.compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	sort.SliceStable(f.warnings, func(i, j int) bool {
+		a, b := f.warnings[i], f.warnings[j]
+		return cmp.Or(f.origin.compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) < 0
 	})
 	c.Warnings = f.warnings
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sort"
 )
 
 // pool checks a pool and parses its addresses.
@@ -87,7 +88,7 @@ func (f *faults) pools(c *Config) {
 			runs = append(runs, run{r, join(path, "addresses"), name})
 		}
 	}
-	slices.SortStableFunc(runs, func(a, b run) int { return a.From.Compare(b.From) })
+	sort.SliceStable(runs, func(i, j int) bool { return runs[i].From.Less(runs[j].From) })
 	for i := 1; i < len(runs); i++ {
 		a, b := runs[i-1], runs[i]
 		if !a.To.Less(b.From) {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode"
@@ -94,7 +95,7 @@ func readings(rest string, root *table) []reading {
 	}
 	var all []reading
 	readTable(typeOf[Config](), rest, root, reading{}, &all)
-	slices.SortStableFunc(all, reading.compare)
+	sort.SliceStable(all, func(i, j int) bool { return all[i].compare(all[j]) < 0 })
 	return all
 }
 
@@ -216,7 +217,7 @@ func (s *Source) variables() []variable {
 			out = append(out, v)
 		}
 	}
-	slices.SortFunc(out, func(a, b variable) int { return cmp.Compare(a.rest, b.rest) })
+	sort.Slice(out, func(i, j int) bool { return out[i].rest < out[j].rest })
 	return out
 }
 

@@ -1,6 +1,10 @@
 package esp
 
-import "go.uber.org/zap"
+import (
+	"fmt"
+
+	"go.uber.org/zap"
+)
 
 // caught is deferred around a batch. A fault of ours that a packet finds costs the rest
 // of its batch, and not the process: it is counted and logged, and the loop goes on.
@@ -10,5 +14,5 @@ func (p *Plane) caught() {
 		return
 	}
 	p.drop(nil, DropPanic)
-	p.log.Error("a fault of ours; the rest of a batch is lost", zap.Any("panic", r), zap.Stack("stack"))
+	p.log.Error("a fault of ours; the rest of a batch is lost", zap.String("panic", fmt.Sprint(r)), zap.Stack("stack"))
 }

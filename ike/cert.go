@@ -190,8 +190,8 @@ func (s *ikeSA) chooseCredential(c *Connection, local *Local) (*pki.Credential, 
 	if len(options) == 0 {
 		return nil, pki.Scheme{}, errNoCredential(last)
 	}
-	slices.SortStableFunc(options, func(a, b option) int { return cmp.Compare(a.rank, b.rank) })
-	return options[0].cred, options[0].scheme, nil
+	best := slices.MinFunc(options, func(a, b option) int { return cmp.Compare(a.rank, b.rank) })
+	return best.cred, best.scheme, nil
 }
 
 // namesCA tells whether the peer's CERTREQs name a CA above the credential, as far as

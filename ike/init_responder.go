@@ -2,11 +2,11 @@ package ike
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"martlet/crypto/kex"
 	"martlet/crypto/suite"
@@ -185,7 +185,7 @@ func (e *Engine) candidatesFor(p Path) []*Connection {
 			found = append(found, candidate{c, best})
 		}
 	}
-	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(b.bits, a.bits) })
+	sort.SliceStable(found, func(i, j int) bool { return found[i].bits > found[j].bits })
 	out := make([]*Connection, len(found))
 	for i, f := range found {
 		out[i] = f.conn

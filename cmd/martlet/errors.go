@@ -1,12 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"embed"
 	"fmt"
 	"io"
 	"path"
-	"slices"
+	"sort"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,7 +52,8 @@ func errorCodes() []string {
 	for _, e := range entries {
 		codes = append(codes, strings.TrimSuffix(e.Name(), ".txt"))
 	}
-	slices.SortFunc(codes, func(a, b string) int { return cmp.Or(cmp.Compare(exitOf(a), exitOf(b)), cmp.Compare(a, b)) })
+	// They come in the order of their names.
+	sort.SliceStable(codes, func(i, j int) bool { return exitOf(codes[i]) < exitOf(codes[j]) })
 	return codes
 }
 

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -382,7 +382,7 @@ hand, Android's own): --both issues one of each kind, and a gateway chooses.`,
 }
 
 func (d folder) writeAndTell(cmd *cobra.Command, files []pkiFile) error {
-	slices.SortFunc(files, func(a, b pkiFile) int { return strings.Compare(a.name, b.name) })
+	sort.Slice(files, func(i, j int) bool { return files[i].name < files[j].name })
 	if err := d.write(files...); err != nil {
 		return err
 	}

@@ -48,7 +48,8 @@ func (f *forms) learn(text string, is form) {
 	f.of[text] = is
 	if !slices.Contains(f.lengths, len(text)) {
 		f.lengths = append(f.lengths, len(text))
-		slices.SortFunc(f.lengths, func(a, b int) int { return b - a })
+		slices.Sort(f.lengths)
+		slices.Reverse(f.lengths)
 	}
 }
 

@@ -1,8 +1,7 @@
 package profile
 
 import (
-	"cmp"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -79,9 +78,9 @@ func (s *swanctl) auths(in *settings, c *config.Connection) bool {
 			remote = append(remote, r)
 		}
 	}
-	byRound := func(a, b round) int { return cmp.Compare(a.order, b.order) }
-	slices.SortStableFunc(local, byRound)
-	slices.SortStableFunc(remote, byRound)
+	for _, side := range [][]round{local, remote} {
+		sort.SliceStable(side, func(i, j int) bool { return side[i].order < side[j].order })
+	}
 	if len(local) > 2 || len(remote) > 2 {
 		s.note(in.place, "left out: each side has two proofs at most")
 		return false

@@ -1,7 +1,6 @@
 package profile
 
 import (
-	"cmp"
 	"encoding"
 	"fmt"
 	"maps"
@@ -81,7 +80,7 @@ func (w *writer) table(v reflect.Value, path string, must bool) {
 			tables = append(tables, func() { w.table(field, path+"."+name, false) })
 		case field.Kind() == reflect.Map:
 			tables = append(tables, func() {
-				for _, k := range slices.SortedFunc(maps.Keys(asMap(field)), cmp.Compare[string]) {
+				for _, k := range slices.Sorted(maps.Keys(asMap(field))) {
 					w.table(asMap(field)[k], path+"."+name+"."+key(k), true)
 				}
 			})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -184,7 +185,7 @@ func finish(p Proposal) (Proposal, []string) {
 			fault("each key exchange can be done once only: name another one in ke1_ to ke7_ (RFC 9370 §2.2.2)")
 		}
 	}
-	slices.SortStableFunc(p.Transforms, func(a, b Transform) int { return int(a.Type) - int(b.Type) })
+	sort.SliceStable(p.Transforms, func(i, j int) bool { return p.Transforms[i].Type < p.Transforms[j].Type })
 	return p, faults
 }
 
