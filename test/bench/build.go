@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,7 +28,12 @@ func (b *bench) build(ctx context.Context) error {
 	}
 	progress("building martlet")
 	to := filepath.Join(b.dir, "martlet")
-	if err := gotool(ctx, b.root, "build", "-trimpath", "-buildvcs=false", "-tags", "nethttpomithttp2", "-ldflags", "-s -w", "-o", to, "./cmd/martlet"); err != nil {
+	flags, err := os.ReadFile(filepath.Join(b.root, "cmd", "martlet", "dist", "release", "flags.txt"))
+	if err != nil {
+		return err
+	}
+	args := slices.Concat([]string{"build"}, strings.Fields(string(flags)), []string{"-ldflags", "-s -w", "-o", to, "./cmd/martlet"})
+	if err := gotool(ctx, b.root, args...); err != nil {
 		return err
 	}
 	b.built.martlet = to

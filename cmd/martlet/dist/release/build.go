@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"runtime"
 	"slices"
+	"strings"
 )
 
 // target is what a program is built for.
@@ -47,10 +49,15 @@ func (t target) env() []string {
 	}
 }
 
-// buildFlags are those of all programs that are released or measured: nothing of the folder and
-// of git, and no HTTP/2, which nothing in the program speaks. dist/rootfs and test/bench have the
-// same.
-var buildFlags = []string{"-trimpath", "-buildvcs=false", "-tags", "nethttpomithttp2"}
+// flagsText has the flags of all programs that are released or measured, a line each: nothing of the
+// folder and of git, no HTTP/2, which nothing in the program speaks, and nothing inlined but where
+// packets and the arithmetic of handshakes pass, which takes a tenth off the program. dist/rootfs and
+// test/bench read the same file.
+//
+//go:embed flags.txt
+var flagsText string
+
+var buildFlags = strings.Fields(flagsText)
 
 // linkFlags leave out the tables for debuggers.
 const linkFlags = "-s -w"

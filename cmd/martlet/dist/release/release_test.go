@@ -58,6 +58,10 @@ func copySource(t *testing.T, name string) string {
 	return to
 }
 
+// maxProgram is how many octets the program for linux/amd64 may have: 18 MB, as is promised, less what
+// the profile adds to it, with which no test builds.
+const maxProgram = 18_000_000 - 30_000
+
 // entry is one in an archive.
 type entry struct {
 	mode   fs.FileMode
@@ -112,6 +116,10 @@ func TestRelease(t *testing.T) {
 			entries = untar(t, made[0][name+".tar.gz"])
 		}
 		checkArchive(t, name, target, date, entries)
+		if n := len(entries[name+"/"+target.program()].octets); target.os == "linux" && n > maxProgram {
+			t.Errorf("the program for %s has %d octets, and %d at most are wanted: go tool nm -size -sort size tells of what; a list of structs that "+
+				"sort.Slice sorts, not slices.SortFunc, has 15 KB less", target.name(), n, maxProgram)
+		}
 		program, err := buildinfo.Read(bytes.NewReader(entries[name+"/"+target.program()].octets))
 		if err != nil {
 			t.Fatal(err)
@@ -224,21 +232,44 @@ func unzip(t *testing.T, archive []byte) map[string]entry {
 
 // TestSameFlags: the image and what the bench measures are built as a release is.
 func TestSameFlags(t *testing.T) {
-	quoted := make([]string, 0, len(buildFlags))
-	for _, f := range buildFlags {
-		quoted = append(quoted, fmt.Sprintf("%q", f))
-	}
-	for name, want := range map[string]string{
-		"cmd/martlet/dist/rootfs": strings.Join(buildFlags, " ") + ` -ldflags "` + linkFlags + " -X martlet.Version=",
-		"test/bench/build.go":     strings.Join(quoted, ", ") + fmt.Sprintf(`, "-ldflags", %q`, linkFlags),
+	for name, want := range map[string][]string{
+		"cmd/martlet/dist/rootfs": {"<cmd/martlet/dist/release/flags.txt\n", ` go build "${flags[@]}" -ldflags "` + linkFlags + " -X martlet.Version="},
+		"test/bench/build.go":     {`"cmd", "martlet", "dist", "release", "flags.txt"`, fmt.Sprintf(`strings.Fields(string(flags)), []string{"-ldflags", %q`, linkFlags)},
 	} {
 		text, err := os.ReadFile(filepath.Join(sourceRoot(t), filepath.FromSlash(name)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(string(text), want) {
-			t.Errorf("%s does not have %s", name, want)
+		for _, w := range want {
+			if !strings.Contains(string(text), w) {
+				t.Errorf("%s does not have %s", name, w)
+			}
 		}
+	}
+}
+
+// TestFlags: each package whose functions may be inlined is one of the program.
+func TestFlags(t *testing.T) {
+	packages, err := output(t.Context(), sourceRoot(t), target{"linux", "amd64"}.env(), "go", "list", "-deps", "./cmd/martlet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hot := 0
+	for _, f := range buildFlags {
+		pattern, ok := strings.CutPrefix(f, "-gcflags=")
+		if !ok || pattern == "all=-l" {
+			continue
+		}
+		hot++
+		pattern, ok = strings.CutSuffix(pattern, "=")
+		folder, below := strings.CutSuffix(pattern, "/...")
+		there := slices.ContainsFunc(strings.Fields(packages), func(p string) bool { return p == folder || below && strings.HasPrefix(p, folder+"/") })
+		if !ok || !there {
+			t.Errorf("%s is for no package of the program", f)
+		}
+	}
+	if hot == 0 {
+		t.Error("nothing is inlined at all")
 	}
 }
 
