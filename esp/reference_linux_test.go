@@ -6,23 +6,20 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"martlet/test/netns"
 	"martlet/tun"
 )
 
 // TestReferenceIsLinux sends frames through a forwarding host of a namespace's own, whose
 // way out takes no super-packets, and finds what referenceSegment says.
 func TestReferenceIsLinux(t *testing.T) {
-	runtime.LockOSThread() // never unlocked: the thread dies with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("needs root for a network namespace: %v", err)
-	}
+	netns.Enter(t)
 	in, out := openRaw(t, "in0", unix.IFF_VNET_HDR), openRaw(t, "out0", 0)
 	for _, pattern := range []string{"ipv4/conf/*/rp_filter", "ipv6/conf/*/accept_dad", "ipv6/conf/*/router_solicitations"} {
 		list, err := filepath.Glob("/proc/sys/net/" + pattern)

@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"martlet/test/netns"
 	"martlet/tun"
 )
 
@@ -126,7 +127,7 @@ func TestPartialWritten(t *testing.T) {
 
 // Errors that nothing helps against close what was opened.
 func TestOpenFails(t *testing.T) {
-	enterNamespace(t)
+	netns.Enter(t)
 	for _, request := range []uint{unix.TUNSETIFF, unix.SIOCSIFMTU} {
 		_, err := tun.OpenRefused(func(r uint, _ int) error {
 			if r == request {
@@ -146,7 +147,7 @@ func TestOpenFails(t *testing.T) {
 // An interface that an administrator made and that waits for a program is taken; one that
 // a program has is not joined.
 func TestInterfaceOfOthers(t *testing.T) {
-	enterNamespace(t)
+	netns.Enter(t)
 	waiting := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "waiting0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI, NonPersist: false}
 	if err := netlink.LinkAdd(waiting); err != nil {
 		t.Fatal(err)

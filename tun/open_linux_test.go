@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,21 +12,12 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"martlet/test/netns"
 	"martlet/tun"
 )
 
-// enterNamespace moves the test's goroutine into a network namespace of its own,
-// which ends with it.
-func enterNamespace(t *testing.T) {
-	t.Helper()
-	runtime.LockOSThread() // never unlocked: the thread dies with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("needs root for a network namespace: %v", err)
-	}
-}
-
 func TestDevice(t *testing.T) {
-	enterNamespace(t)
+	netns.Enter(t)
 	device, err := tun.Open("martlet0", 1400, 3)
 	if err != nil {
 		t.Fatal(err)

@@ -148,7 +148,7 @@ func TestDeleted(t *testing.T) {
 			}
 		}()
 	}
-	if err := s.do(func() error {
+	if err := s.Try(func() error {
 		link, err := netlink.LinkByName("martlet0")
 		if err != nil {
 			return err

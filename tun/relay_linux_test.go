@@ -12,32 +12,21 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"martlet/test/netns"
 	"martlet/tun"
 )
 
-// site is a network namespace with a TUN device, on a thread of its own.
+// site is a network namespace with a TUN device.
 type site struct {
+	*netns.Namespace
 	device tun.Device
-	orders chan func()
 }
 
 // newSite makes one whose device has the given addresses.
 func newSite(t testing.TB, open func(name string, mtu, queues int) (tun.Device, error), queues int, addresses ...string) *site {
 	t.Helper()
-	s := &site{orders: make(chan func())}
-	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread and its namespace die with the goroutine
-		ready <- unix.Unshare(unix.CLONE_NEWNET)
-		for f := range s.orders {
-			f()
-		}
-	}()
-	t.Cleanup(func() { close(s.orders) })
-	if err := <-ready; err != nil {
-		t.Skipf("needs root for a network namespace: %v", err)
-	}
-	err := s.do(func() (err error) {
+	s := &site{Namespace: netns.New(t)}
+	err := s.Try(func() (err error) {
 		if s.device, err = open("martlet0", testMTU, queues); err != nil {
 			return err
 		}
@@ -84,17 +73,10 @@ func awaitLocal(address net.IP) error {
 	}
 }
 
-// do runs f in the namespace.
-func (s *site) do(f func() error) error {
-	done := make(chan error)
-	s.orders <- func() { done <- f() }
-	return <-done
-}
-
 func (s *site) listenTCP(t testing.TB, at netip.AddrPort) *net.TCPListener {
 	t.Helper()
 	var l *net.TCPListener
-	if err := s.do(func() (err error) {
+	if err := s.Try(func() (err error) {
 		l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 		return err
 	}); err != nil {
@@ -107,7 +89,7 @@ func (s *site) listenTCP(t testing.TB, at netip.AddrPort) *net.TCPListener {
 func (s *site) dialTCP(t testing.TB, to netip.AddrPort) *net.TCPConn {
 	t.Helper()
 	var c *net.TCPConn
-	if err := s.do(func() (err error) {
+	if err := s.Try(func() (err error) {
 		c, err = net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to))
 		return err
 	}); err != nil {
@@ -120,7 +102,7 @@ func (s *site) dialTCP(t testing.TB, to netip.AddrPort) *net.TCPConn {
 func (s *site) udp(t testing.TB, at netip.AddrPort) *net.UDPConn {
 	t.Helper()
 	var c *net.UDPConn
-	if err := s.do(func() (err error) {
+	if err := s.Try(func() (err error) {
 		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 		return err
 	}); err != nil {

@@ -141,7 +141,7 @@ func (d *descriptor) events(t *testing.T) (revents int16) {
 // TestTooBigWakes: a reader that waits hears of what this system does not send.
 func TestTooBigWakes(t *testing.T) {
 	n := newNamespace(t)
-	n.ip("link set lo mtu 1400")
+	n.IP("link set lo mtu 1400")
 	for _, local := range []string{"127.0.0.1:0", "[::1]:0"} {
 		a := n.listen(new(UDP), local)
 		a.start()
@@ -160,7 +160,7 @@ func TestTooBigWakes(t *testing.T) {
 // TestManyErrors: more than are taken at once are taken little by little.
 func TestManyErrors(t *testing.T) {
 	n := newNamespace(t)
-	n.ip("link set lo mtu 1400")
+	n.IP("link set lo mtu 1400")
 	a := n.listen(new(UDP), "127.0.0.1:0")
 	r := a.Readers()[1].(*reader)
 	const errs = 2*maxDrain + 10

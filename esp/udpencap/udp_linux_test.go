@@ -35,7 +35,7 @@ func TestLinkLocal(t *testing.T) {
 	a, b := left.listen(new(UDP), "[::]:4500"), right.listen(new(UDP), "[::]:4500")
 	p := Packet{Kind: IKE, Data: []byte("question"), Remote: netip.MustParseAddrPort("[fe80::2%cable]:4500")}
 	for range 2 {
-		left.do(func() error {
+		left.Do(func() error {
 			_, err := a.Write([]Packet{p, p})
 			return err
 		})

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,17 +13,9 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-)
 
-// enterNamespace moves the test's goroutine into a network namespace of its own,
-// which ends with it.
-func enterNamespace(t *testing.T) {
-	t.Helper()
-	runtime.LockOSThread() // never unlocked: the thread dies with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("needs root for a network namespace: %v", err)
-	}
-}
+	"martlet/test/netns"
+)
 
 func nft(t *testing.T, args ...string) string {
 	t.Helper()
@@ -44,7 +35,7 @@ func needNft(t *testing.T) {
 
 func TestKernelHasWhatTheTextSays(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	fw := New(nil)
 	if err := fw.Set(gateway()); err != nil {
 		t.Fatal(err)
@@ -105,7 +96,7 @@ func sockets(t *testing.T) []string {
 // The kernel lets nobody begin a transaction while it waits for what was deleted, which it
 // does when a socket is closed.
 func TestSocketStaysOpen(t *testing.T) {
-	enterNamespace(t)
+	netns.Enter(t)
 	fw := New(nil)
 	set := func(r Rules) []string {
 		t.Helper()
@@ -151,7 +142,7 @@ func TestSocketStaysOpen(t *testing.T) {
 
 func TestTablesOfOthersStay(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	nft(t, "add", "table", "inet", "filter")
 	before := nft(t, "list", "ruleset")
 	fw := New(nil)
@@ -169,7 +160,7 @@ func TestTablesOfOthersStay(t *testing.T) {
 // A killed process leaves its table and no interface; a living one has both.
 func TestRecover(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	bridge := netlink.NewLinkAttrs()
 	bridge.Name = "alive"
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: bridge}); err != nil {

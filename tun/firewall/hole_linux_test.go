@@ -14,11 +14,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"martlet/test/netns"
 )
 
 func TestKernelHasTheHole(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	r := holed(time.Unix(1, 0)) // a hole that is closed has no elements
 	fw := New(nil)
 	for _, r := range []Rules{r, closed(), r} { // the set comes and goes with the rules
@@ -49,7 +51,7 @@ func TestKernelHasTheHole(t *testing.T) {
 
 func TestHolePassesWhatAPortalNeeds(t *testing.T) {
 	host, peer, _ := neighbours(t)
-	host.ip("addr add 10.9.0.5/32 dev lo") // the tunnel's
+	host.IP("addr add 10.9.0.5/32 dev lo") // the tunnel's
 	fw, open, shut := New(nil), holed(time.Now().Add(MaxHole/2)), closed()
 	set(t, host, fw, open)
 	for _, f := range []struct{ own, to string }{{hostAddr4, peerAddr4}, {"[" + hostAddr6 + "]", "[" + peerAddr6 + "]"}} {
@@ -91,13 +93,13 @@ func (p *place) dials(t *testing.T, peer *place, address netip.Addr, port uint16
 	t.Helper()
 	for _, listening := range []uint16{22, port} {
 		var l net.Listener
-		peer.do(func() (err error) {
+		peer.Do(func() (err error) {
 			l, err = net.Listen("tcp", netip.AddrPortFrom(address, listening).String())
 			return err
 		})
 		defer l.Close()
 	}
-	p.do(func() error {
+	p.Do(func() error {
 		domain, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: 22, Addr: address.As16()})
 		if address.Is4() {
 			domain, to = unix.AF_INET, &unix.SockaddrInet4{Port: 22, Addr: address.As4()}
@@ -145,7 +147,7 @@ func TestHoleOfAKilledProcessCloses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host.do(child.Start)
+	host.Do(child.Start)
 	line, err := bufio.NewReader(says).ReadString('\n')
 	if err := errors.Join(err, child.Process.Kill()); err != nil || line != "open\n" {
 		t.Fatalf("%q, %v", line, err)

@@ -3,12 +3,8 @@ package firewall
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
-	"runtime"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"martlet/test/netns"
 )
 
 // The addresses of a host with a kill switch, of its neighbour, and of one behind it that sends
@@ -29,76 +27,30 @@ const (
 // patience is far beyond what anything takes.
 const patience = 30 * time.Second
 
-// place is a network namespace with a thread of its own.
+// place is a host of its own.
 type place struct {
-	t    *testing.T
-	work chan func()
-	fd   int
+	*netns.Namespace
+	t *testing.T
 }
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	p := &place{t: t, work: make(chan func())}
-	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the namespace
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			p.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		}
-		ready <- err
-		for f := range p.work {
-			f()
-		}
-	}()
-	if err := <-ready; err != nil {
-		close(p.work)
-		t.Skipf("needs root for a network namespace: %v", err)
-	}
-	t.Cleanup(func() { close(p.work); unix.Close(p.fd) })
-	p.ip("link set lo up")
-	return p
-}
-
-// do runs f inside.
-func (p *place) do(f func() error) {
-	p.t.Helper()
-	done := make(chan error)
-	p.work <- func() { done <- f() }
-	if err := <-done; err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *place) run(name string, args ...string) {
-	p.t.Helper()
-	p.do(func() error {
-		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s %v: %w\n%s", name, args, err, out)
-		}
-		return nil
-	})
-}
-
-func (p *place) ip(command string) {
-	p.t.Helper()
-	p.run("ip", strings.Fields(command)...)
+	return &place{netns.New(t), t}
 }
 
 // join links two places by a pair of interfaces.
 func (p *place) join(own string, other *place, theirs string) {
 	p.t.Helper()
-	// An interface is given to a namespace by a file of this process.
-	p.ip(fmt.Sprintf("link add %s type veth peer name %s netns /proc/%d/fd/%d", own, theirs, syscall.Getpid(), other.fd))
-	p.ip("link set " + own + " up")
-	other.ip("link set " + theirs + " up")
+	p.Cable(own, other.Namespace, theirs)
+	p.IP("link set " + own + " up")
+	other.IP("link set " + theirs + " up")
 }
 
 // socket opens a UDP socket on an address inside; a mark of 0 is none.
 func (p *place) socket(at string, mark uint32) *net.UDPConn {
 	p.t.Helper()
 	var conn net.PacketConn
-	p.do(func() (err error) {
+	p.Do(func() (err error) {
 		lc := net.ListenConfig{Control: marking(mark)}
 		conn, err = lc.ListenPacket(context.Background(), "udp", at)
 		return err
@@ -154,22 +106,22 @@ func neighbours(t *testing.T) (host, peer, behind *place) {
 		{peer, peerAddr6 + "/64 dev eth0 nodad"},
 		{behind, behindAddr4 + "/24 dev eth0"},
 	} {
-		a.at.ip("addr add " + a.address)
+		a.at.IP("addr add " + a.address)
 	}
-	behind.ip("route add default via " + behindGW4)
-	peer.ip("route add default via " + hostAddr4)
-	host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+	behind.IP("route add default via " + behindGW4)
+	peer.IP("route add default via " + hostAddr4)
+	host.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
 	return host, peer, behind
 }
 
 func set(t *testing.T, p *place, fw Firewall, r Rules) {
 	t.Helper()
-	p.do(func() error { return fw.Set(r) })
+	p.Do(func() error { return fw.Set(r) })
 }
 
 func TestKernelHasTheKillSwitch(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	fw := New(nil)
 	if err := fw.Set(closed()); err != nil {
 		t.Fatal(err)
@@ -229,7 +181,7 @@ func TestKillSwitchLetsNothingOutButWhatIsMarked(t *testing.T) {
 		if got := next(t, arrives); got != "marked" {
 			t.Errorf("%s got %q", to, got)
 		}
-		host.do(fw.Clear)
+		host.Do(fw.Clear)
 		if err := send(open, "after", to); err != nil || next(t, arrives) != "after" {
 			t.Errorf("after Clear: %v", err)
 		}
@@ -280,7 +232,7 @@ func TestKillSwitchLetsNothingInButToMarkedSockets(t *testing.T) {
 		}
 		// What the way says about our own packets arrives as well: nobody listens at port 1.
 		var refused *net.UDPConn
-		host.do(func() error {
+		host.Do(func() error {
 			d := net.Dialer{Control: marking(r.Mark)}
 			conn, err := d.DialContext(context.Background(), "udp", family.peer+":1")
 			if err == nil {
@@ -324,8 +276,9 @@ func TestKillSwitchLeavesTheHostItsAddressAndItself(t *testing.T) {
 		t.Errorf("this host cannot talk with its own address: %v", err)
 	}
 	// Link-local addresses are the kernel's own; DHCPv6 is spoken from them.
-	local6 := host.linkLocal()
-	peer6 := peer.linkLocal()
+	const local6, peer6 = "fe80::1", "fe80::2"
+	host.IP("addr add " + local6 + "/64 dev eth0 nodad")
+	peer.IP("addr add " + peer6 + "/64 dev eth0 nodad")
 	client6, server6 := host.socket("["+local6+"%eth0]:546", 0), peer.socket("["+peer6+"%eth0]:547", 0)
 	if err := sendOn(client6, "solicit", peer6, 547); err != nil || next(t, server6) != "solicit" {
 		t.Errorf("DHCPv6 goes not out: %v", err)
@@ -340,14 +293,6 @@ func sendOn(from *net.UDPConn, text, to string, port int) error {
 	zone := from.LocalAddr().(*net.UDPAddr).Zone
 	_, err := from.WriteToUDP([]byte(text), &net.UDPAddr{IP: net.ParseIP(to), Port: port, Zone: zone})
 	return err
-}
-
-// linkLocal makes a link-local address on eth0.
-func (p *place) linkLocal() string {
-	p.t.Helper()
-	address := fmt.Sprintf("fe80::%x", p.fd)
-	p.ip("addr add " + address + "/64 dev eth0 nodad")
-	return address
 }
 
 // Whatever replaces the table, a restarted program too, does so at once: a packet that is tried
@@ -372,7 +317,7 @@ func TestKillSwitchIsReplacedWithoutAGap(t *testing.T) {
 		changed := r
 		changed.ClampMSS = 1200 + i
 		if i%2 == 0 {
-			host.do(fw.Leave)
+			host.Do(fw.Leave)
 			fw = New(nil) // as a restarted program
 		}
 		set(t, host, fw, changed)
@@ -381,7 +326,7 @@ func TestKillSwitchIsReplacedWithoutAGap(t *testing.T) {
 	if n := <-tries; n < 100 {
 		t.Errorf("only %d packets were tried: the test shows little", n)
 	}
-	host.do(fw.Clear)
+	host.Do(fw.Clear)
 	if err := send(open, "after", peerAddr4+":9"); err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +338,7 @@ func TestKillSwitchIsReplacedWithoutAGap(t *testing.T) {
 // Everything that a table can have, a closed one has beside it.
 func TestKernelHasAGatewaysTableWithKillSwitch(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	r := gateway()
 	r.KillSwitch = true
 	if err := New(nil).Set(r); err != nil {

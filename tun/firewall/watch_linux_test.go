@@ -9,6 +9,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/time/rate"
+
+	"martlet/test/netns"
 )
 
 // watched is a Firewall whose words of warning arrive.
@@ -50,7 +52,7 @@ func until(t *testing.T, want string) {
 
 func TestWatchPutsTablesBack(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	fw, logs, words := watched()
 	r := gateway() // with a table for ARP
 	r.KillSwitch, r.HoleUntil = true, time.Unix(1, 0)
@@ -86,7 +88,7 @@ func TestWatchPutsTablesBack(t *testing.T) {
 // A table that its owner has given up is nobody's.
 func TestWatchEnds(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	fw, _, _ := watched()
 	if err := fw.Set(closed()); err != nil {
 		t.Fatal(err)
@@ -101,7 +103,7 @@ func TestWatchEnds(t *testing.T) {
 
 func TestWatchGivesUp(t *testing.T) {
 	needNft(t)
-	enterNamespace(t)
+	netns.Enter(t)
 	fw, _, words := watched()
 	if err := fw.Set(closed()); err != nil {
 		t.Fatal(err)
@@ -134,7 +136,7 @@ func TestWatchGivesUp(t *testing.T) {
 }
 
 func TestPatienceIsOfOneMinute(t *testing.T) {
-	enterNamespace(t)
+	netns.Enter(t)
 	fw, _, _ := watched()
 	if err := fw.Set(closed()); err != nil {
 		t.Fatal(err)

@@ -5,47 +5,24 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"martlet/test/netns"
 )
 
 // Through the host's own ping sockets, in a network namespace that allows them.
 func TestForwardPingSockets(t *testing.T) {
 	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("2001:db8::77")}
-	inside := make(chan func())
-	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the namespace
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
-		}
-		ready <- err
-		for f := range inside {
-			f()
-		}
-	}()
-	defer close(inside)
-	if err := <-ready; err != nil {
-		t.Skipf("needs root for a network namespace in which everybody may ping: %v", err)
+	n := netns.New(t)
+	if err := n.Try(func() error { return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0) }); err != nil {
+		t.Skipf("needs a network namespace in which everybody may ping: %v", err)
 	}
-	do := func(f func() error) error {
-		done := make(chan error)
-		inside <- func() { done <- f() }
-		return <-done
-	}
-	for _, args := range [][]string{{"link", "set", "lo", "up"}, {"addr", "add", addrs[0].String() + "/32", "dev", "lo"}, {"addr", "add", addrs[1].String() + "/128", "dev", "lo", "nodad"}} {
-		if err := do(func() error { return exec.Command("ip", args...).Run() }); err != nil {
-			t.Skipf("ip %v: %v", args, err)
-		}
-	}
+	n.IP("addr add " + addrs[0].String() + "/32 dev lo")
+	n.IP("addr add " + addrs[1].String() + "/128 dev lo nodad")
 	open := ForwardConfig{}.withDefaults().ListenEcho
 	listen := func(network string) (conn net.PacketConn, err error) {
-		err = do(func() (err error) {
+		err = n.Try(func() (err error) {
 			conn, err = open(network)
 			return err
 		})

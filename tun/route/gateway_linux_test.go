@@ -18,7 +18,7 @@ import (
 func TestGateway(t *testing.T) {
 	host, peer := network(t)
 	for _, name := range []string{"all", "default", "eth0"} {
-		host.do(func() error {
+		host.Do(func() error {
 			return os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte("1"), 0)
 		})
 	}
@@ -29,7 +29,7 @@ func TestGateway(t *testing.T) {
 		OuterAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.2")},
 		IsolateClients: true, Masquerade: gateway().Routes, ClampMSS: 1400,
 	}
-	host.do(func() error { return errors.Join(router.Set(gateway()), fw.Set(rules)) })
+	host.Do(func() error { return errors.Join(router.Set(gateway()), fw.Set(rules)) })
 
 	server := peer.socket("198.51.100.1:4500", 0)
 	own := host.socket("[::]:4500", DefaultMark)
@@ -91,7 +91,7 @@ func TestGateway(t *testing.T) {
 			seen = seen || bytes.Contains(f.Pieces[0], []byte("second answer"))
 		}
 	}
-	host.do(func() error { return errors.Join(fw.Clear(), router.Close()) })
+	host.Do(func() error { return errors.Join(fw.Clear(), router.Close()) })
 }
 
 // A connection that chance would give one of our ports is not forwarded: here all
@@ -104,7 +104,7 @@ func TestGatewayPortsAreNotGiven(t *testing.T) {
 	for port := range uint16(512) {
 		rules.Ports = append(rules.Ports, port)
 	}
-	host.do(func() error { return errors.Join(router.Set(gateway()), fw.Set(rules)) })
+	host.Do(func() error { return errors.Join(router.Set(gateway()), fw.Set(rules)) })
 	server := peer.socket("198.51.100.1:53", 0)
 	for _, from := range []struct{ address, text string }{{"10.9.0.2:300", "from a low port"}, {"10.9.0.2:5300", "from a high port"}} {
 		for range 5 {
@@ -119,5 +119,5 @@ func TestGatewayPortsAreNotGiven(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	host.do(func() error { return errors.Join(fw.Clear(), router.Close()) })
+	host.Do(func() error { return errors.Join(fw.Clear(), router.Close()) })
 }

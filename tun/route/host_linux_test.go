@@ -10,83 +10,34 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"martlet/test/netns"
 	"martlet/tun"
 )
 
-// testNamespace is a network namespace with a thread of its own.
+// testNamespace is a host of its own.
 type testNamespace struct {
-	t    *testing.T
-	work chan func()
-	fd   int
+	*netns.Namespace
+	t *testing.T
 }
 
-// newNamespace skips the test where namespaces cannot be made.
 func newNamespace(t *testing.T) *testNamespace {
 	t.Helper()
-	n := &testNamespace{t: t, work: make(chan func())}
-	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the namespace
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			n.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		}
-		ready <- err
-		for f := range n.work {
-			f()
-		}
-	}()
-	if err := <-ready; err != nil {
-		close(n.work)
-		t.Skipf("needs root for a network namespace: %v", err)
-	}
-	t.Cleanup(func() { close(n.work); unix.Close(n.fd) })
-	n.ip("link set lo up")
-	return n
-}
-
-// do runs f inside. f must not call t.FailNow; it returns what is wrong.
-func (n *testNamespace) do(f func() error) {
-	n.t.Helper()
-	done := make(chan error)
-	n.work <- func() { done <- f() }
-	if err := <-done; err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-func (n *testNamespace) output(name string, args ...string) string {
-	n.t.Helper()
-	var out []byte
-	n.do(func() (err error) {
-		if out, err = exec.Command(name, args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s %v: %w\n%s", name, args, err, out)
-		}
-		return nil
-	})
-	return string(out)
-}
-
-func (n *testNamespace) ip(command string) string {
-	n.t.Helper()
-	return n.output("ip", strings.Fields(command)...)
+	return &testNamespace{netns.New(t), t}
 }
 
 // sysctls reads all of /proc/sys/net that a namespace has for IP.
 func (n *testNamespace) sysctls() map[string]string {
 	n.t.Helper()
 	out := map[string]string{}
-	n.do(func() error {
+	n.Do(func() error {
 		for _, dir := range []string{"/proc/sys/net/ipv4", "/proc/sys/net/ipv6"} {
 			err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 				if err != nil || d.IsDir() {
@@ -112,7 +63,7 @@ func (n *testNamespace) snapshot() map[string]string {
 	n.t.Helper()
 	out := n.sysctls()
 	for _, command := range []string{"rule", "-6 rule", "route show table all", "-6 route show table all", "-brief address"} {
-		lines := strings.Split(n.ip(command), "\n")
+		lines := strings.Split(n.IP(command), "\n")
 		lines = slices.DeleteFunc(lines, func(line string) bool {
 			return strings.HasPrefix(line, "eth0") || strings.Contains(line, "dev eth0") && strings.Contains(line, "kernel")
 		})
@@ -124,7 +75,7 @@ func (n *testNamespace) snapshot() map[string]string {
 func (n *testNamespace) open() tun.Device {
 	n.t.Helper()
 	var device tun.Device
-	n.do(func() (err error) {
+	n.Do(func() (err error) {
 		device, err = tun.Open("martlet0", 1400, 1)
 		return err
 	})
@@ -137,11 +88,7 @@ func (n *testNamespace) open() tun.Device {
 func network(t *testing.T) (host, peer *testNamespace) {
 	t.Helper()
 	host, peer = newNamespace(t), newNamespace(t)
-	host.do(func() error {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "eth0"
-		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(peer.fd)})
-	})
+	host.Cable("eth0", peer.Namespace, "eth0")
 	for n, addresses := range map[*testNamespace][]string{
 		host: {"192.0.2.2/24", "2001:db8::2/64"},
 		peer: {"192.0.2.1/24", "198.51.100.1/32", "2001:db8::1/64", "2001:db8:1::1/128"},
@@ -151,12 +98,12 @@ func network(t *testing.T) (host, peer *testNamespace) {
 			if strings.Contains(a, ":") {
 				nodad = " nodad"
 			}
-			n.ip("address add " + a + " dev eth0" + nodad)
+			n.IP("address add " + a + " dev eth0" + nodad)
 		}
-		n.ip("link set eth0 up")
+		n.IP("link set eth0 up")
 	}
-	host.ip("route add default via 192.0.2.1")
-	host.ip("-6 route add default via 2001:db8::1")
+	host.IP("route add default via 192.0.2.1")
+	host.IP("-6 route add default via 2001:db8::1")
 	return host, peer
 }
 
@@ -164,7 +111,7 @@ func network(t *testing.T) (host, peer *testNamespace) {
 func (n *testNamespace) socket(local string, mark uint32) *net.UDPConn {
 	n.t.Helper()
 	var conn *net.UDPConn
-	n.do(func() error {
+	n.Do(func() error {
 		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(local)))
 		if err != nil {
 			return err
@@ -185,10 +132,10 @@ func (n *testNamespace) socket(local string, mark uint32) *net.UDPConn {
 func TestCloseLeavesNothing(t *testing.T) {
 	host, _ := network(t)
 	device := host.open()
-	host.ip("link set martlet0 up") // as it gets a link-local address, or not
-	host.ip("link set martlet0 down")
-	host.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/eth0/forwarding", []byte("1"), 0) })
-	host.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/all/accept_redirects", []byte("0"), 0) })
+	host.IP("link set martlet0 up") // as it gets a link-local address, or not
+	host.IP("link set martlet0 down")
+	host.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/eth0/forwarding", []byte("1"), 0) })
+	host.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/all/accept_redirects", []byte("0"), 0) })
 	before := host.snapshot()
 	dir := t.TempDir()
 	router := New(dir, nil)
@@ -198,32 +145,32 @@ func TestCloseLeavesNothing(t *testing.T) {
 	full.Outside = prefixes("192.0.2.0/24", "2001:db8::/32")
 	full.Unreachable = prefixes("198.18.0.0/15", "100::/64")
 	for _, c := range []Config{full, gateway(), gateway(), warrior()} {
-		host.do(func() error { return router.Set(c) })
+		host.Do(func() error { return router.Set(c) })
 	}
-	rules := host.ip("rule")
+	rules := host.IP("rule")
 	for _, want := range []string{"5310:\tfrom all fwmark 0x4d000000 lookup main proto 77", "5330:\tnot from all fwmark 0x4d000000 lookup 19780 proto 77"} {
 		if !strings.Contains(rules, want) {
 			t.Errorf("ip rule lacks %q:\n%s", want, rules)
 		}
 	}
-	if got := host.ip("route show table 19780"); strings.TrimSpace(got) != "default dev martlet0 proto 77 scope link" {
+	if got := host.IP("route show table 19780"); strings.TrimSpace(got) != "default dev martlet0 proto 77 scope link" {
 		t.Errorf("the tunnel's table:\n%s", got)
 	}
-	if got := host.ip("route show table main dev martlet0"); got != "" {
+	if got := host.IP("route show table main dev martlet0"); got != "" {
 		t.Errorf("in main:\n%s", got)
 	}
 
 	// Somebody removes what we set: the next Set puts it back.
-	host.ip("rule del pref 5330")
-	host.ip("route flush table 19780")
-	host.do(func() error { return router.Set(warrior()) })
-	if !strings.Contains(host.ip("rule"), "5330:") || host.ip("route show table 19780") == "" {
+	host.IP("rule del pref 5330")
+	host.IP("route flush table 19780")
+	host.Do(func() error { return router.Set(warrior()) })
+	if !strings.Contains(host.IP("rule"), "5330:") || host.IP("route show table 19780") == "" {
 		t.Error("Set did not put back what was removed")
 	}
 
-	host.do(router.Close)
-	host.do(router.Close)
-	host.ip("link set martlet0 down")
+	host.Do(router.Close)
+	host.Do(router.Close)
+	host.IP("link set martlet0 down")
 	if diff := cmp.Diff(before, host.snapshot()); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
 	}
@@ -245,7 +192,7 @@ func TestRecoverAfterKill(t *testing.T) {
 	before := host.snapshot()
 
 	var process *exec.Cmd
-	host.do(func() error {
+	host.Do(func() error {
 		process = exec.Command(os.Args[0], "-test.run=^TestRecoverAfterKill$")
 		process.Env = append(os.Environ(), "MARTLET_ROUTE_CHILD="+dir)
 		process.Stderr = os.Stderr
@@ -269,12 +216,12 @@ func TestRecoverAfterKill(t *testing.T) {
 	if during["ip rule"] == before["ip rule"] || during["/proc/sys/net/ipv4/ip_forward"] != "1" {
 		t.Error("the child has set nothing")
 	}
-	host.do(func() error { return Recover(dir, nil) })
+	host.Do(func() error { return Recover(dir, nil) })
 	if diff := cmp.Diff(during, host.snapshot()); diff != "" {
 		t.Errorf("Recover touched what a living process has set (-before +after):\n%s", diff)
 	}
 	// Nor does one that does not know the other's folder.
-	host.do(func() error { return Recover(t.TempDir(), nil) })
+	host.Do(func() error { return Recover(t.TempDir(), nil) })
 	if diff := cmp.Diff(during, host.snapshot()); diff != "" {
 		t.Errorf("Recover of another folder touched what a living process has set (-before +after):\n%s", diff)
 	}
@@ -283,11 +230,11 @@ func TestRecoverAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	process.Wait()
-	if host.ip("rule") == before["ip rule"] {
+	if host.IP("rule") == before["ip rule"] {
 		t.Error("the killed child left no rules: the test shows nothing")
 	}
 	for range 2 {
-		host.do(func() error { return Recover(dir, nil) })
+		host.Do(func() error { return Recover(dir, nil) })
 		if diff := cmp.Diff(before, host.snapshot()); diff != "" {
 			t.Errorf("(-before +after):\n%s", diff)
 		}
@@ -318,7 +265,7 @@ func TestRecoverWithoutState(t *testing.T) {
 	dir := t.TempDir()
 	device := host.open()
 	killed := New(dir, nil).(*router)
-	host.do(func() error { return killed.Set(kept()) })
+	host.Do(func() error { return killed.Set(kept()) })
 	device.Close()
 	files := stateFiles(dir)
 	if len(files) != 1 {
@@ -328,7 +275,7 @@ func TestRecoverWithoutState(t *testing.T) {
 	if err := os.WriteFile(files[0], []byte(`{"boot`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	host.do(func() error { return Recover(dir, nil) })
+	host.Do(func() error { return Recover(dir, nil) })
 	after := host.snapshot()
 	for _, command := range []string{"ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all"} {
 		if diff := cmp.Diff(before[command], after[command]); diff != "" {
@@ -345,22 +292,22 @@ func TestSecondRouterOfOneDevice(t *testing.T) {
 	host.open()
 	dir := t.TempDir()
 	first, second := New(dir, nil), New(dir, nil)
-	host.do(func() error { return first.Set(warrior()) })
-	host.do(func() error {
+	host.Do(func() error { return first.Set(warrior()) })
+	host.Do(func() error {
 		if err := second.Set(warrior()); err == nil || !strings.Contains(err.Error(), "in use") {
 			return fmt.Errorf("second Set: got %v, want that the device is in use", err)
 		}
 		return nil
 	})
-	host.do(first.Close)
-	host.do(func() error { return second.Set(warrior()) })
-	host.do(second.Close)
+	host.Do(first.Close)
+	host.Do(func() error { return second.Set(warrior()) })
+	host.Do(second.Close)
 }
 
 func TestErrors(t *testing.T) {
 	host := newNamespace(t)
 	router := New(t.TempDir(), nil)
-	host.do(func() error {
+	host.Do(func() error {
 		err := router.Set(warrior())
 		var routeError *Error
 		if !errors.As(err, &routeError) || !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "open the TUN first") {
@@ -368,12 +315,12 @@ func TestErrors(t *testing.T) {
 		}
 		return nil
 	})
-	host.do(router.Close)
+	host.Do(router.Close)
 }
 
 func TestSourceWithin(t *testing.T) {
 	host, _ := network(t)
-	host.ip("address add 10.1.0.1/24 dev lo")
+	host.IP("address add 10.1.0.1/24 dev lo")
 	for _, test := range []struct {
 		within []netip.Prefix
 		want   string
@@ -382,7 +329,7 @@ func TestSourceWithin(t *testing.T) {
 		{prefixes("10.2.0.0/16", "2001:db8::/48"), "2001:db8::2"},
 		{prefixes("127.0.0.0/8", "10.2.0.0/16"), "invalid IP"},
 	} {
-		host.do(func() error {
+		host.Do(func() error {
 			got, err := SourceWithin(test.within)
 			if err != nil || got.String() != test.want {
 				return fmt.Errorf("within %v: got %v, %v, want %s", test.within, got, err, test.want)

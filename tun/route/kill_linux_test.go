@@ -63,13 +63,13 @@ func TestRecoverAfterKillAnywhere(t *testing.T) {
 	for done := false; !done; steps++ {
 		device := host.open()
 		killed := New(dir, killAfter(steps)).(*router)
-		host.do(func() (err error) {
+		host.Do(func() (err error) {
 			done, err = setUntilKilled(killed, warrior(), other, gateway(), warrior())
 			return err
 		})
 		killed.file.file.Close() // as the kernel does for a killed process
 		device.Close()
-		host.do(func() error { return Recover(dir, nil) })
+		host.Do(func() error { return Recover(dir, nil) })
 		if diff := cmp.Diff(before, host.snapshot()); diff != "" {
 			t.Fatalf("killed after %d steps (-before +after):\n%s", steps, diff)
 		}
@@ -90,7 +90,7 @@ func TestStateFileIsWrittenOnChange(t *testing.T) {
 	r := New(dir, nil)
 	set := func(c Config) os.FileInfo {
 		t.Helper()
-		host.do(func() error { return r.Set(c) })
+		host.Do(func() error { return r.Set(c) })
 		info, err := os.Stat(stateFiles(dir)[0])
 		if err != nil {
 			t.Fatal(err)
@@ -106,5 +106,5 @@ func TestStateFileIsWrittenOnChange(t *testing.T) {
 	if os.SameFile(first, set(c)) {
 		t.Error("another Config has the same state file")
 	}
-	host.do(r.Close)
+	host.Do(r.Close)
 }

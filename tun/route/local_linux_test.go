@@ -21,7 +21,7 @@ func TestPacketRightAfterAnAddress(t *testing.T) {
 	c := warrior()
 	for i := range 30 {
 		c.Addresses = append(c.Addresses, netip.PrefixFrom(to.Addr(), 128))
-		host.do(func() error {
+		host.Do(func() error {
 			if err := keepProcessor(i); err != nil {
 				t.Logf("the worker may be faster, which shows less: %v", err)
 			}
@@ -36,7 +36,7 @@ func TestPacketRightAfterAnAddress(t *testing.T) {
 		}
 		to = netip.AddrPortFrom(to.Addr().Next(), to.Port())
 	}
-	host.do(router.Close)
+	host.Do(router.Close)
 }
 
 // keepProcessor lets the calling thread keep a processor, another one each time, for as long as it

@@ -28,10 +28,10 @@ func kept() Config {
 // The longest prefix of the Config decides, and none that others put into main does.
 func TestLongestPrefixOfTheConfig(t *testing.T) {
 	host, peer := network(t)
-	peer.ip("address add 2001:db8:1:1::1/128 dev eth0 nodad")
-	peer.ip("address add 198.18.0.1/32 dev eth0")
-	peer.ip("address add fe80::1/64 dev eth0 nodad")
-	host.ip("address add fe80::2/64 dev eth0 nodad")
+	peer.IP("address add 2001:db8:1:1::1/128 dev eth0 nodad")
+	peer.IP("address add 198.18.0.1/32 dev eth0")
+	peer.IP("address add fe80::1/64 dev eth0 nodad")
+	host.IP("address add fe80::2/64 dev eth0 nodad")
 	before := host.snapshot()
 	// What a DHCP server and router advertisements may say (CVE-2024-3661).
 	injected := []string{
@@ -39,11 +39,11 @@ func TestLongestPrefixOfTheConfig(t *testing.T) {
 		"-6 route add 2001:db8:1::1 via 2001:db8::1",
 	}
 	for _, r := range injected {
-		host.ip(r)
+		host.IP(r)
 	}
 	device := host.open()
 	router := New(t.TempDir(), nil)
-	host.do(func() error { return router.Set(kept()) })
+	host.Do(func() error { return router.Set(kept()) })
 
 	plain := host.socket("[::]:0", 0)
 	marked := host.socket("[::]:0", DefaultMark)
@@ -86,9 +86,9 @@ func TestLongestPrefixOfTheConfig(t *testing.T) {
 	}
 
 	for _, r := range injected {
-		host.ip(strings.Replace(r, "add", "del", 1))
+		host.IP(strings.Replace(r, "add", "del", 1))
 	}
-	host.do(router.Close)
+	host.Do(router.Close)
 	device.Close()
 	if diff := cmp.Diff(before, host.snapshot()); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
@@ -97,7 +97,7 @@ func TestLongestPrefixOfTheConfig(t *testing.T) {
 
 func (n *testNamespace) index(device string) (index int) {
 	n.t.Helper()
-	n.do(func() error {
+	n.Do(func() error {
 		link, err := netlink.LinkByName(device)
 		if err == nil {
 			index = link.Attrs().Index

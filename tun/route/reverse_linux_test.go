@@ -25,19 +25,19 @@ func TestReversePathCheck(t *testing.T) {
 		t.Run("rp_filter "+filter, func(t *testing.T) {
 			host, peer := network(t)
 			for _, name := range []string{"all", "default", "eth0"} {
-				host.do(func() error {
+				host.Do(func() error {
 					return os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte(filter), 0)
 				})
 			}
 			// A route as a hostile DHCP server would add it (CVE-2024-3661).
-			host.ip("route add 203.0.113.0/25 via 192.0.2.1")
+			host.IP("route add 203.0.113.0/25 via 192.0.2.1")
 			device := host.open()
 			router, fw := New(t.TempDir(), nil), firewall.New(nil)
 			rules := firewall.Rules{Device: "martlet0", Mark: DefaultMark, RestoreMark: true, Ports: []uint16{4500}, ProtectAddresses: warrior().Addresses}
-			peer.ip("address add 198.51.100.200/32 dev eth0")
+			peer.IP("address add 198.51.100.200/32 dev eth0")
 			c := warrior()
 			c.Outside = prefixes("198.51.100.192/26")
-			host.do(func() error { return errors.Join(router.Set(c), fw.Set(rules)) })
+			host.Do(func() error { return errors.Join(router.Set(c), fw.Set(rules)) })
 
 			unmarked := host.socket("[::]:0", 0)
 			go reflect(peer.socket("198.51.100.200:7000", 0))
@@ -76,7 +76,7 @@ func TestReversePathCheck(t *testing.T) {
 			}
 
 			// What the above would be worth without the marks.
-			host.do(fw.Clear)
+			host.Do(fw.Clear)
 			if filter == "1" {
 				if err := host.expectReversePathDrop(outer, "198.51.100.1:4500"); err != nil {
 					t.Errorf("without restored marks: %v", err)
@@ -84,7 +84,7 @@ func TestReversePathCheck(t *testing.T) {
 			} else if err := exchange(outer, "198.51.100.1:4500"); err != nil {
 				t.Errorf("without restored marks: %v", err)
 			}
-			host.do(router.Close)
+			host.Do(router.Close)
 		})
 	}
 }
@@ -97,9 +97,9 @@ func TestVirtualAddressFromOutside(t *testing.T) {
 	c := warrior()
 	c.Routes = prefixes("10.9.0.0/16", "fd00:9::/48")
 	rules := firewall.Rules{Device: "martlet0", ProtectAddresses: c.Addresses}
-	host.do(func() error { return errors.Join(router.Set(c), fw.Set(rules)) })
-	peer.ip("route add 10.9.0.5 via 192.0.2.2")
-	peer.ip("-6 route add fd00:9::5 via 2001:db8::2")
+	host.Do(func() error { return errors.Join(router.Set(c), fw.Set(rules)) })
+	peer.IP("route add 10.9.0.5 via 192.0.2.2")
+	peer.IP("-6 route add fd00:9::5 via 2001:db8::2")
 
 	victim := host.socket("[::]:7777", 0)
 	prober := peer.socket("[::]:0", 0)
@@ -124,12 +124,12 @@ func TestVirtualAddressFromOutside(t *testing.T) {
 			t.Errorf("%s: %v", path.virtual, err)
 		}
 	}
-	host.do(fw.Clear)
+	host.Do(fw.Clear)
 	probe("10.9.0.5:7777", "probe")
 	if err := expect(victim, "probe"); err != nil {
 		t.Errorf("without the table the probe should come in, else this test shows nothing: %v", err)
 	}
-	host.do(router.Close)
+	host.Do(router.Close)
 }
 
 // reflect sends each packet back until the socket is closed.
@@ -177,7 +177,7 @@ func (n *testNamespace) expectReversePathDrop(c *net.UDPConn, to string) error {
 			return fmt.Errorf("a reply of %d octets came in: the test shows nothing", n)
 		}
 		var counters []byte
-		n.do(func() (err error) {
+		n.Do(func() (err error) {
 			counters, err = os.ReadFile("/proc/thread-self/net/netstat")
 			return err
 		})
