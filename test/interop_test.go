@@ -17,7 +17,7 @@ import (
 var coveringTest = regexp.MustCompile("`(?:([a-z0-9]+)\\.)?(Test[A-Za-z0-9_]+)(?:/([^`]+))?`")
 
 // TestInteropTable: each row of the table of scenarios names a test that exists, or says that
-// there is none.
+// there is none; and each test of the folder is named in a row.
 func TestInteropTable(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root(t), "test", "interop", "README.md"))
 	if err != nil {
@@ -44,7 +44,7 @@ func TestInteropTable(t *testing.T) {
 			return true
 		})
 	}
-	rows := 0
+	rows, inTable := 0, map[string]bool{}
 	for line := range strings.Lines(string(text)) {
 		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| scenario ") {
 			continue
@@ -59,6 +59,7 @@ func TestInteropTable(t *testing.T) {
 			if pkg == "" {
 				pkg = "interop"
 			}
+			inTable[pkg+"."+m[2]] = true
 			if !tests[pkg+"."+m[2]] {
 				t.Errorf("there is no test %s.%s", pkg, m[2])
 			}
@@ -69,5 +70,10 @@ func TestInteropTable(t *testing.T) {
 	}
 	if rows < 80 {
 		t.Errorf("the table has %d rows only", rows)
+	}
+	for name := range tests {
+		if strings.HasPrefix(name, "interop.Test") && name != "interop.TestMain" && !inTable[name] {
+			t.Errorf("%s is in no row of the table", name)
+		}
 	}
 }
