@@ -65,6 +65,8 @@ charon {
 		}
 	}
 	s := &swan{ns: ns}
+	// Until it is told of its connections it refuses everybody, and who comes early gives up.
+	ns.nft("table inet unready { chain i { type filter hook input priority 0; udp dport { 500, 4500 } drop; }; }")
 	s.proc = ns.spawn("charon", []string{"STRONGSWAN_CONF=" + conf},
 		"unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /run && exec "+charon)
 	until(ns.t, "charon's control socket", func() bool {
@@ -82,6 +84,7 @@ charon {
 	if out, err := s.ctl("--load-all", "--file", filepath.Join(ns.dir, "swanctl.conf")); err != nil || !strings.Contains(out, "successfully loaded") {
 		ns.t.Fatalf("swanctl --load-all: %v\n%s", err, out)
 	}
+	ns.run("nft", "delete", "table", "inet", "unready")
 	return s
 }
 
