@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"go.uber.org/zap"
+
+	"martlet/tun/platform"
 )
 
 // manner is one way to set the resolvers for the tunnel of one device.
@@ -164,7 +166,7 @@ func recoverAll(s system, state string, log *zap.Logger) error {
 	}
 	for _, device := range devices {
 		file, err := openNote(state, device)
-		if errors.Is(err, errBusy) {
+		if errors.Is(err, platform.ErrLocked) {
 			living[device] = true
 			continue
 		}

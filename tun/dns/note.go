@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"martlet/tun/platform"
 )
 
 const (
@@ -17,8 +19,6 @@ const (
 	lockSuffix = ".dns.lock"
 	maxNote    = 1 << 12 // octets
 )
-
-var errBusy = errors.New("another process holds it")
 
 // note is what must be known to undo what a process did.
 type note struct {
@@ -54,7 +54,7 @@ type noteFile struct {
 	lock *os.File
 }
 
-// openNote takes the lock. Its error is errBusy when another Host has it.
+// openNote takes the lock. Its error is platform.ErrLocked when another Host has it.
 func openNote(dir, device string) (*noteFile, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("dns: state folder: %w", err)
@@ -65,7 +65,7 @@ func openNote(dir, device string) (*noteFile, error) {
 		if err != nil {
 			return nil, fmt.Errorf("dns: state folder: %w", err)
 		}
-		if err := lockFile(f); err != nil {
+		if err := platform.Lock(f); err != nil {
 			f.Close()
 			return nil, &Error{"set the resolvers for " + device, err, "end the other program that has them, see " + base + noteSuffix}
 		}
@@ -76,7 +76,7 @@ func openNote(dir, device string) (*noteFile, error) {
 		}
 		f.Close()
 	}
-	return nil, &Error{"set the resolvers for " + device, errBusy, "another program comes and goes in " + dir}
+	return nil, &Error{"set the resolvers for " + device, platform.ErrLocked, "another program comes and goes in " + dir}
 }
 
 // write need not reach the disk: state that outlives a reboot tells itself whose it is.

@@ -3,20 +3,13 @@
 package dns
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
-)
 
-// programTime is how long a program may take to do what it is told.
-const programTime = 20 * time.Second
+	"martlet/tun/platform"
+)
 
 // command is how a program is called, and what it reads.
 type command struct {
@@ -54,22 +47,10 @@ func (p *program) set(c Config) error {
 func (p *program) undo() error { return run(p.remove) }
 
 func run(c command) error {
-	ctx, cancel := context.WithTimeout(context.Background(), programTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
-	cmd.Stdin = strings.NewReader(c.Stdin)
-	cmd.WaitDelay = time.Second // a daemon that it starts may keep the output open
-	out, err := cmd.CombinedOutput()
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
-		return nil
+	if _, err := platform.Run(c.Stdin, c.Args[0], c.Args[1:]...); err != nil {
+		return &Error{strings.Join(c.Args, " "), err, "the command does the same by hand, as root"}
 	}
-	if ctx.Err() != nil {
-		err = fmt.Errorf("not done after %s", programTime)
-	}
-	if said := bytes.TrimSpace(out[:min(len(out), 500)]); len(said) > 0 {
-		err = fmt.Errorf("%w: %s", err, said)
-	}
-	return &Error{strings.Join(c.Args, " "), err, "the command does the same by hand, as root"}
+	return nil
 }
 
 // openresolvAdd is exclusive, so that no others are asked. Before a local resolver the record can

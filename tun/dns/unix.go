@@ -3,13 +3,14 @@
 package dns
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 
 	"go.uber.org/zap"
+
+	"martlet/tun/platform"
 )
 
 // unixSystem is a Linux or BSD host.
@@ -70,13 +71,11 @@ func (s *unixSystem) lookAround(e *environment) {
 		e.Prefix = debianPrefix(string(order))
 	}
 	if _, err := exec.LookPath("resolvconf"); err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), programTime)
-		defer cancel()
-		out, err := exec.CommandContext(ctx, "resolvconf", "--version").CombinedOutput()
+		out, err := platform.Run("", "resolvconf", "--version")
 		code := 0
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			code = exit.ExitCode()
 		}
-		e.Resolvconf = resolvconfFlavour(string(out), code)
+		e.Resolvconf = resolvconfFlavour(out, code)
 	}
 }

@@ -3,21 +3,16 @@
 package firewall
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
-)
 
-// pfctlTime is how long pfctl may take to do what it is told.
-const pfctlTime = 20 * time.Second
+	"martlet/tun/platform"
+)
 
 // New makes a Firewall; log may be nil.
 func New(log *zap.Logger) Firewall { return newAnchored(log) }
@@ -55,19 +50,9 @@ func outerInterfaces(device string) []string {
 }
 
 func runPfctl(text string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), pfctlTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "/sbin/pfctl", args...)
-	cmd.Stdin = strings.NewReader(text)
-	out, err := cmd.CombinedOutput()
+	out, err := platform.Run(text, "/sbin/pfctl", args...)
 	if err == nil {
-		return string(out), nil
-	}
-	if ctx.Err() != nil {
-		err = fmt.Errorf("not done after %s", pfctlTime)
-	}
-	if said := bytes.TrimSpace(out[:min(len(out), 500)]); len(said) > 0 {
-		err = fmt.Errorf("%w: %s", err, said)
+		return out, nil
 	}
 	hint := ""
 	switch {

@@ -91,6 +91,16 @@ func after(t *testing.T, want Config, f facts) (state, facts) {
 	return s, f
 }
 
+// The rules of one family.
+const (
+	addRules4 = `ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+`
+	addRules6 = `ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
+ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
+`
+)
+
 func TestPlan(t *testing.T) {
 	v4only := host()
 	v4only.V6 = false
@@ -128,20 +138,14 @@ ip address add fd00:9::5/128 dev martlet0 nodad noprefixroute
 ip link set martlet0 up
 ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
 ip route replace ::/0 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4 + addRules6},
 		{"road warrior on a host without IPv6", Config{}, warrior(), v4only, `
 sysctl -w net/ipv4/conf/all/src_valid_mark=1
 ip link set martlet0 mtu 1400
 ip address add 10.9.0.5/32 dev martlet0 noprefixroute
 ip link set martlet0 up
 ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4},
 		{"same again puts back what may be missing", warrior(), warrior(), host(), `
 ip link set martlet0 mtu 1400
 ip address add 10.9.0.5/32 dev martlet0 noprefixroute
@@ -149,11 +153,7 @@ ip address add fd00:9::5/128 dev martlet0 nodad noprefixroute
 ip link set martlet0 up
 ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
 ip route replace ::/0 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4 + addRules6},
 		{"full to split tunnel", warrior(), split, host(), `
 ip -6 rule del pref 5310 fwmark 0x4d000000 lookup main proto 77
 ip -6 rule del pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
@@ -164,9 +164,7 @@ ip address add 10.9.0.5/32 dev martlet0 noprefixroute
 ip address add fd00:9::5/128 dev martlet0 nodad noprefixroute
 ip link set martlet0 up
 ip route replace 10.20.0.0/16 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4},
 		{"networks kept outside, and IPv6 without a way", Config{}, kept, host(), `
 sysctl -w net/ipv4/conf/all/src_valid_mark=1
 sysctl -w net/ipv6/conf/martlet0/addr_gen_mode=1
@@ -179,11 +177,7 @@ ip route replace throw fd00:1::/48 table 19780 proto 77
 ip route replace unreachable ::/0 table 19780 proto 77
 ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
 ip route replace 10.20.0.0/16 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4 + addRules6},
 		{"a route that leads elsewhere from now on leaves no gap", warrior(), kept, host(), `
 ip address del fd00:9::5/128 dev martlet0
 ip link set martlet0 mtu 1400
@@ -195,11 +189,7 @@ ip route replace throw fd00:1::/48 table 19780 proto 77
 ip route replace unreachable ::/0 table 19780 proto 77
 ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
 ip route replace 10.20.0.0/16 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4 + addRules6},
 		{"networks kept outside no more", kept, split, host(), `
 ip -6 rule del pref 5310 fwmark 0x4d000000 lookup main proto 77
 ip -6 rule del pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
@@ -213,9 +203,7 @@ ip address add 10.9.0.5/32 dev martlet0 noprefixroute
 ip address add fd00:9::5/128 dev martlet0 nodad noprefixroute
 ip link set martlet0 up
 ip route replace 10.20.0.0/16 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4},
 		{"another virtual address", warrior(), roamed, host(), `
 ip address del 10.9.0.5/32 dev martlet0
 ip link set martlet0 mtu 1400
@@ -224,11 +212,7 @@ ip address add fd00:9::5/128 dev martlet0 nodad noprefixroute
 ip link set martlet0 up
 ip route replace 0.0.0.0/0 dev martlet0 table 19780 proto 77
 ip route replace ::/0 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4 + addRules6},
 		{"site to site, source within the selectors", Config{}, site, host(), `
 sysctl -w net/ipv4/conf/all/src_valid_mark=1
 sysctl -w net/ipv6/conf/martlet0/addr_gen_mode=1
@@ -256,11 +240,7 @@ ip address add fd00:9::1/64 dev martlet0 nodad noprefixroute
 ip link set martlet0 up
 ip route replace 10.9.0.0/24 dev martlet0 table 19780 proto 77
 ip route replace fd00:9::/64 dev martlet0 table 19780 proto 77
-ip -4 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -4 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-ip -6 rule add pref 5310 fwmark 0x4d000000 lookup main proto 77
-ip -6 rule add pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77
-`},
+` + addRules4 + addRules6},
 		{"gateway goes", gateway(), Config{}, host(), `
 ip -4 rule del pref 5310 fwmark 0x4d000000 lookup main proto 77
 ip -4 rule del pref 5330 not fwmark 0x4d000000 lookup 19780 proto 77

@@ -82,6 +82,13 @@ func (s surroundings) done(steps []step) surroundings {
 	return s
 }
 
+// besideFull is what a BSD does with networks that stay outside, and with a family that has no way.
+const besideFull = `route -n add -inet 192.168.0.0/16 192.168.1.1
+route -n add -inet 203.0.113.7/32 192.168.1.1
+route -n add -inet6 ::/1 ::1 -reject
+route -n add -inet6 8000::/1 ::1 -reject
+`
+
 func TestPlanTable(t *testing.T) {
 	on := func(device string, c Config) Config {
 		c.Device = device
@@ -113,33 +120,21 @@ func TestPlanTable(t *testing.T) {
 ifconfig utun4 mtu 1400
 ifconfig utun4 inet 10.9.0.5/32 10.9.0.5 alias
 ifconfig utun4 up
-route -n add -inet 192.168.0.0/16 192.168.1.1
-route -n add -inet 203.0.113.7/32 192.168.1.1
-route -n add -inet6 ::/1 ::1 -reject
-route -n add -inet6 8000::/1 ::1 -reject
-route -n add -inet 0.0.0.0/1 -interface utun4
+` + besideFull + `route -n add -inet 0.0.0.0/1 -interface utun4
 route -n add -inet 128.0.0.0/1 -interface utun4
 `},
 		{"full tunnel, IPv4 only", freeBSD, Config{}, full, nil, `
 ifconfig martlet0 mtu 1400
 ifconfig martlet0 inet 10.9.0.5/32 alias
 ifconfig martlet0 up
-route -n add -inet 192.168.0.0/16 192.168.1.1
-route -n add -inet 203.0.113.7/32 192.168.1.1
-route -n add -inet6 ::/1 ::1 -reject
-route -n add -inet6 8000::/1 ::1 -reject
-route -n add -inet 0.0.0.0/1 -interface martlet0
+` + besideFull + `route -n add -inet 0.0.0.0/1 -interface martlet0
 route -n add -inet 128.0.0.0/1 -interface martlet0
 `},
 		{"full tunnel, IPv4 only", openBSD, Config{}, on("tun0", full), nil, `
 ifconfig tun0 mtu 1400
 ifconfig tun0 inet 10.9.0.5/32 alias
 ifconfig tun0 up
-route -n add -inet 192.168.0.0/16 192.168.1.1
-route -n add -inet 203.0.113.7/32 192.168.1.1
-route -n add -inet6 ::/1 ::1 -reject
-route -n add -inet6 8000::/1 ::1 -reject
-route -n add -inet 0.0.0.0/1 -iface 10.9.0.5
+` + besideFull + `route -n add -inet 0.0.0.0/1 -iface 10.9.0.5
 route -n add -inet 128.0.0.0/1 -iface 10.9.0.5
 `},
 		{"full tunnel, IPv4 only", microsoft, Config{}, full, nil, `

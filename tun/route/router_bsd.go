@@ -3,8 +3,6 @@
 package route
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,15 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/net/route"
 	"golang.org/x/sys/unix"
-)
 
-// programTime is how long a program may take.
-const programTime = 20 * time.Second
+	"martlet/tun/platform"
+)
 
 // observe finds out what the kernel has.
 func (s *surroundings) observe() error {
@@ -205,12 +201,7 @@ func run(command []string) error {
 	} else {
 		program = filepath.Join("/usr/sbin", program)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), programTime)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, program, command[1:]...).CombinedOutput()
-	if said := bytes.TrimSpace(out[:min(len(out), 500)]); err != nil && len(said) > 0 {
-		err = fmt.Errorf("%w: %s", err, said)
-	}
+	_, err := platform.Run("", program, command[1:]...)
 	return err
 }
 

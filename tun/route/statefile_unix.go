@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"martlet/tun/platform"
 )
 
 // stateFile is a file with a lock on it for as long as its Router lives: the
@@ -46,7 +46,7 @@ func (s *stateFile) write(st state) error {
 	if err != nil {
 		return fmt.Errorf("route: state file: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = platform.Lock(f)
 	if err == nil {
 		_, err = f.Write(content)
 	}
@@ -83,7 +83,7 @@ func locked(path string) bool {
 		return false
 	}
 	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return errors.Is(platform.Lock(f), platform.ErrLocked)
 }
 
 // forget removes the state file of a Router that is not alive.

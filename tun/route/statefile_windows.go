@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/windows"
+	"martlet/tun/platform"
 )
 
 const lockSuffix = ".lock"
@@ -29,7 +29,7 @@ func createStateFile(dir, device string) (*stateFile, error) {
 		return nil, err
 	}
 	s.lock, err = takeLock(s.path)
-	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
+	if errors.Is(err, platform.ErrLocked) {
 		return nil, inUse(s.path, device)
 	}
 	if err != nil {
@@ -43,7 +43,7 @@ func takeLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{}); err != nil {
+	if err := platform.Lock(f); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func locked(path string) bool {
 	if err == nil {
 		f.Close()
 	}
-	return errors.Is(err, windows.ERROR_LOCK_VIOLATION)
+	return errors.Is(err, platform.ErrLocked)
 }
 
 // forget removes the state file of a Router that is not alive, and its lock.
