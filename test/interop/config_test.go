@@ -41,7 +41,7 @@ func TestReload(t *testing.T) {
 	if out, err := reload(more); err != nil {
 		t.Errorf("martlet reload: %v\n%s", err, out)
 	}
-	if list := p.m.status().Connections; strings.Join(list, " ") != "other site" {
+	if list := p.m.now().Connections; strings.Join(list, " ") != "other site" {
 		t.Errorf("connections are %q", list)
 	}
 	same("another connection")

@@ -53,7 +53,7 @@ func TestTsharkHybrid(t *testing.T) {
 		t.Errorf("conditions are %q", got)
 	}
 	for _, what := range [][]string{{"site", "net"}, {"site"}} {
-		before := a.status().SAs[0]
+		before := a.now().SAs[0]
 		args := append([]string{"rekey", "--control", filepath.Join(net.a.dir, "control.sock")}, what...)
 		if out, err := a.martlet(args...); err != nil {
 			t.Fatalf("martlet rekey %s: %v\n%s", what, err, out)
@@ -67,7 +67,7 @@ func TestTsharkHybrid(t *testing.T) {
 		})
 		net.a.ping(inA4, inB4)
 	}
-	if got := a.status().SAs[0]; !strings.HasSuffix(got.Suite, "-ke1_mlkem768") || !strings.HasSuffix(got.Children[0].Suite, "-ke1_mlkem768") {
+	if got := a.now().SAs[0]; !strings.HasSuffix(got.Suite, "-ke1_mlkem768") || !strings.HasSuffix(got.Children[0].Suite, "-ke1_mlkem768") {
 		t.Errorf("the new SAs have %s and %s", got.Suite, got.Children[0].Suite)
 	}
 	a.end()

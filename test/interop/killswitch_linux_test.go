@@ -160,21 +160,7 @@ func newClosedHost(t *testing.T) *closedHost {
 }
 
 func (h *closedHost) closedNode(secret string) *node {
-	return newNode(h.warrior, "kill_switch = true\n", fmt.Sprintf(`
-[connection.office]
-remote = [%q]
-request = ["ipv4"]
-liveness = "2s"
-[connection.office.local]
-auth = "psk"
-id = %q
-secret = %q
-[connection.office.peer]
-auth = "psk"
-id = %q
-[connection.office.child.net]
-remote = ["0.0.0.0/0"]
-`, gatewayName, h.id, secret, swanID))
+	return h.officeNode("kill_switch = true\n", gatewayName, "liveness = \"2s\"", secret, "0.0.0.0/0")
 }
 
 // watch is a tap on the warrior's link for all that it sends and that is not martlet's own, or
@@ -314,20 +300,7 @@ func TestKillSwitchWithStrongSwan(t *testing.T) {
 	start(t)
 	h := newClosedHost(t)
 	g := h.swanGateway("")
-	m := newNode(h.warrior, "kill_switch = true\n", fmt.Sprintf(`
-[connection.office]
-remote = [%q]
-request = ["ipv4"]
-[connection.office.local]
-auth = "psk"
-id = %q
-secret = %q
-[connection.office.peer]
-auth = "psk"
-id = %q
-[connection.office.child.net]
-remote = [%q]
-`, gatewayName, h.id, secret, swanID, netB4))
+	m := h.officeNode("kill_switch = true\n", gatewayName, "", secret, netB4)
 	h.node = m
 	// Before there is a tunnel the table stands; whoever is quicker than that is no canary.
 	leaks := h.watch()

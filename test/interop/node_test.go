@@ -61,6 +61,16 @@ func (m *node) status() *martlet.Status {
 	return s
 }
 
+// now is the status of a program that must answer.
+func (m *node) now() *martlet.Status {
+	m.ns.t.Helper()
+	s := m.status()
+	if s == nil {
+		m.ns.t.Fatalf("martlet does not tell its status:\n%s", tail(m.proc.out.String(), 60))
+	}
+	return s
+}
+
 // awaitUp waits until so many SAs stand with a child each, and returns the status.
 func (m *node) awaitUp(sas int) *martlet.Status {
 	m.ns.t.Helper()

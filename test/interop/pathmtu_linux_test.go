@@ -35,7 +35,7 @@ func TestPathMTU(t *testing.T) {
 			if out, err := r.warrior.try("ping", "-n", "-c", "1", "-W", "5", "-M", "dont", "-s", "3000", inB4); err != nil {
 				t.Errorf("a packet that may be cut is not answered: %v\n%s", err, out)
 			}
-			if n := m.status().Drops["esp-socket"]; n != 0 {
+			if n := m.now().Drops["esp-socket"]; n != 0 {
 				t.Errorf("the socket refused %d packets", n)
 			}
 			m.end()

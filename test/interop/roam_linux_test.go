@@ -86,6 +86,11 @@ func (r *roads) warriorNode(more string) *node { return r.warriorOf("", more) }
 
 // warriorOf is warriorNode with some more of the program itself.
 func (r *roads) warriorOf(program, more string) *node {
+	return r.officeNode(program, officeAddr, more, secret, netB4)
+}
+
+// officeNode is a road warrior whose gateway, password and network are named.
+func (r *roads) officeNode(program, gateway, more, secret, network string) *node {
 	return newNode(r.warrior, program, fmt.Sprintf(`
 [connection.office]
 remote = [%q]
@@ -100,7 +105,7 @@ auth = "psk"
 id = %q
 [connection.office.child.net]
 remote = [%q]
-`, officeAddr, more, r.id, secret, swanID, netB4))
+`, gateway, more, r.id, secret, swanID, network))
 }
 
 // gatewayNode is Martlet as the gateway to a network.
@@ -165,7 +170,7 @@ func (r *roads) journey(t *testing.T, m *node, where func() string) {
 			t.Errorf("in %s the warrior's status is %+v", place.addr, s)
 		}
 	}
-	after := m.status()
+	after := m.now()
 	if now, _ := virtual(after); now != v4 || !sameSA(before, after) {
 		t.Errorf("the tunnel is not the one that was: %+v, %+v", before.SAs, after.SAs)
 	}
@@ -173,7 +178,7 @@ func (r *roads) journey(t *testing.T, m *node, where func() string) {
 }
 
 func sameSA(a, b *martlet.Status) bool {
-	return a.SAs[0].SPIi == b.SAs[0].SPIi && a.SAs[0].SPIr == b.SAs[0].SPIr
+	return len(a.SAs) == 1 && len(b.SAs) == 1 && a.SAs[0].SPIi == b.SAs[0].SPIi && a.SAs[0].SPIr == b.SAs[0].SPIr
 }
 
 // transfer keeps a TCP connection busy for a while, which must outlive all changes.
@@ -199,7 +204,7 @@ func TestRoaming(t *testing.T) {
 			g.serve()
 			leaks := tap(r.router, "any", onTheRoad)
 			m := r.warriorNode(c.warrior)
-			r.journey(t, m, func() string { return g.status().SAs[0].RemoteAddr.String() })
+			r.journey(t, m, func() string { return g.now().SAs[0].RemoteAddr.String() })
 			leaks.clean(t)
 			m.end()
 			g.awaitDown()

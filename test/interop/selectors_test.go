@@ -108,7 +108,7 @@ func TestProtocolsAndPorts(t *testing.T) {
 		p.net.a.ping(inA4, inB4)
 		p.net.b.ping(inB4, inA4)
 		stream(t, p.net.a, inA4, p.net.b, inB4)
-		for _, c := range p.m.status().SAs[0].Children {
+		for _, c := range p.m.now().SAs[0].Children {
 			if most := map[string]uint64{"net": 200, "tcp": 1 << 20}[c.Name]; c.PacketsIn == 0 || c.PacketsOut == 0 || c.PacketsOut > most {
 				t.Errorf("%s carried %d packets in and %d out", c.Name, c.PacketsIn, c.PacketsOut)
 			}

@@ -20,7 +20,7 @@ table ip block {
 // gateway, which sends nothing meanwhile, does not know that its end is dead.
 func (r *roads) resetStreams(t *testing.T, m *node) {
 	t.Helper()
-	port := m.status().SAs[0].LocalAddr.Port()
+	port := m.now().SAs[0].LocalAddr.Port()
 	r.router.nft(`
 table ip cut {
 	chain f { type filter hook forward priority 0; tcp dport 4500 tcp flags & (syn|ack) != syn reject with tcp reset; }
@@ -76,7 +76,7 @@ func TestTCP(t *testing.T) {
 	// The stream breaks, and another takes its place.
 	lost := r.warrior.outage(v4, func() { r.resetStreams(t, m) })
 	t.Logf("there was no answer for %d ms", lost)
-	if after := m.status(); !sameSA(before, after) || after.SAs[0].Transport != "tcp" {
+	if after := m.now(); !sameSA(before, after) || after.SAs[0].Transport != "tcp" {
 		t.Errorf("the SA is not the one that was: %+v", after.SAs)
 	}
 
@@ -90,11 +90,11 @@ func TestTCP(t *testing.T) {
 
 	// UDP passes again: another network has the warrior look at once.
 	r.router.run("nft", "delete", "table", "ip", "block")
-	before = m.status()
+	before = m.now()
 	r.warrior.ip("addr add 192.0.2.11/24 dev eth1")
 	until(t, "both ends are on UDP", func() bool { return m.transport() == "udp" && g.transport() == "udp" })
 	r.warrior.ping(v4, inB4)
-	if after := m.status(); !sameSA(before, after) {
+	if after := m.now(); !sameSA(before, after) {
 		t.Errorf("the SA is not the one that was: %+v", after.SAs)
 	}
 
@@ -158,7 +158,7 @@ func TestTCPWarrior(t *testing.T) {
 			r.warrior.ping(v4, inB4)
 			r.resetStreams(t, m)
 			r.warrior.ping(v4, inB4)
-			if after := m.status(); !sameSA(before, after) {
+			if after := m.now(); !sameSA(before, after) {
 				t.Errorf("the SA is not the one that was: %+v", after.SAs)
 			}
 			m.end()

@@ -52,7 +52,7 @@ func TestOneNAT(t *testing.T) {
 			leaks.clean(t)
 			m.end()
 			if g != nil {
-				if sas := g.status().SAs; len(sas) != 1 || sas[0].RemoteID != "second.test" {
+				if sas := g.now().SAs; len(sas) != 1 || sas[0].RemoteID != "second.test" {
 					t.Errorf("after one has gone the gateway lists %+v", sas)
 				}
 				g.end()
