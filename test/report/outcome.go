@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,15 +29,16 @@ func add(file string, all ...outcome) error {
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriter(f)
+	var b bytes.Buffer // written at once: others append to the file at the same time
 	for _, o := range all {
 		mark := ""
 		if o.test {
 			mark = testMark
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\n", oneLine(o.name), o.result, o.seconds, oneLine(o.reason), mark)
+		fmt.Fprintf(&b, "%s\t%s\t%.1f\t%s\t%s\n", oneLine(o.name), o.result, o.seconds, oneLine(o.reason), mark)
 	}
-	return errors.Join(w.Flush(), f.Close())
+	_, err = f.Write(b.Bytes())
+	return errors.Join(err, f.Close())
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
