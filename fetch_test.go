@@ -36,7 +36,7 @@ type web struct {
 // newWeb starts a server for each host; all end with the test.
 func newWeb(t *testing.T, hosts map[string]http.HandlerFunc) *web {
 	w := &web{t: t, hosts: map[string]chan net.Conn{}}
-	ctx, cancel := context.WithCancel(t.Context())
+	life, cancel := context.WithCancel(t.Context())
 	var tasks sync.WaitGroup
 	var servers []*http.Server
 	for name, handler := range hosts {
@@ -57,7 +57,7 @@ func newWeb(t *testing.T, hosts map[string]http.HandlerFunc) *web {
 		}
 		tasks.Wait()
 	})
-	w.fetch = newFetcher(ctx, &tasks, func(ctx context.Context, _, address string) (net.Conn, error) {
+	w.fetch = newFetcher(life, &tasks, func(ctx context.Context, _, address string) (net.Conn, error) {
 		at := w.hosts[address]
 		if at == nil {
 			return nil, errors.New("connection refused")
@@ -68,6 +68,8 @@ func newWeb(t *testing.T, hosts map[string]http.HandlerFunc) *web {
 			return ours, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-life.Done(): // a request that found another connection leaves its own behind
+			return nil, life.Err()
 		}
 	})
 	return w
