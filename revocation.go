@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -40,7 +39,7 @@ type revocation struct {
 
 func newRevocation(c *config.Config, f *fetcher, log *zap.Logger) *revocation {
 	f.allow(c.Node.RevocationHosts)
-	r := &revocation{fetch: f, local: localCRLs{log: log}}
+	r := &revocation{fetch: f, local: localCRLs{log: log, from: c.Files()}}
 	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
 		for _, peer := range []*config.Auth{&c.Connections[name].Peer, &c.Connections[name].Peer2} {
 			r.roots = append(r.roots, peer.Verifier.Roots...)
@@ -167,7 +166,8 @@ func (r *revocation) staple(ctx context.Context, c *pki.Credential) []byte {
 
 // localCRLs are the lists in configured files and folders.
 type localCRLs struct {
-	log *zap.Logger
+	log  *zap.Logger
+	from config.Files
 
 	mu     sync.Mutex
 	looked time.Time
@@ -200,7 +200,7 @@ func (l *localCRLs) lists(now time.Time) []*pki.CRL {
 	var all []*pki.CRL
 	for _, f := range l.files {
 		if look {
-			changed, err := f.refresh()
+			changed, err := f.refresh(l.from)
 			if err != nil {
 				l.log.Warn("revocation lists cannot be read; those read before are kept", zap.String("path", f.path), zap.Error(err))
 			}
@@ -219,12 +219,12 @@ func (l *localCRLs) lists(now time.Time) []*pki.CRL {
 }
 
 // refresh reads the lists again if anything changed, and tells whether it did.
-func (f *localCRL) refresh() (changed bool, err error) {
-	stamp, err := stampOf(f.path)
+func (f *localCRL) refresh(files config.Files) (changed bool, err error) {
+	stamp, err := stampOf(files, f.path)
 	if err != nil || stamp == f.stamp {
 		return false, err
 	}
-	crls, err := config.ReadCRLs(f.path)
+	crls, err := config.ReadCRLs(files, f.path)
 	if err != nil {
 		return false, err
 	}
@@ -233,8 +233,8 @@ func (f *localCRL) refresh() (changed bool, err error) {
 }
 
 // stampOf changes when a file, or one in a folder, does.
-func stampOf(path string) (string, error) {
-	info, err := os.Stat(path)
+func stampOf(files config.Files, path string) (string, error) {
+	info, err := files.Stat(path)
 	if err != nil {
 		return "", err
 	}
@@ -245,13 +245,19 @@ func stampOf(path string) (string, error) {
 	if !info.IsDir() {
 		return stamp, nil
 	}
-	entries, err := os.ReadDir(path)
+	folder, err := files.Open(path)
 	if err != nil {
 		return "", err
 	}
-	for _, e := range entries {
+	defer folder.Close()
+	names, err := folder.Readdirnames(-1)
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(names)
+	for _, name := range names {
 		// Links are followed: what counts is what they lead to.
-		info, err := os.Stat(filepath.Join(path, e.Name()))
+		info, err := files.Stat(filepath.Join(path, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -21,7 +21,7 @@ func (f *faults) certificates(files []string, path string) []loaded {
 		if f.has(index(path, i)) {
 			continue
 		}
-		data, err := readFile(strings.TrimPrefix(name, "file:"), f.origin.folder(index(path, i)))
+		data, err := f.origin.reader().named(strings.TrimPrefix(name, "file:"), f.origin.folder(index(path, i)))
 		if err != nil {
 			f.fault(index(path, i), err)
 			continue

@@ -96,6 +96,11 @@ type Node struct {
 	Profile string `toml:"profile"`
 	// Control is the path of the control socket; without one there is none.
 	Control string `toml:"control" default:"/run/martlet/control.sock" darwin:"/var/run/martlet/control.sock" freebsd:"/var/run/martlet/control.sock" openbsd:"/var/run/martlet/control.sock" windows:"C:\\Program Files\\martlet\\run\\control.sock" zero:"kept"`
+	// User is whom `martlet up` and `martlet serve` run as on Linux, without any right of root, once they
+	// are started by root: a process of root beside theirs sets routes, packet filter and resolvers, and
+	// restores them should theirs die. Left out it is "martlet", or "nobody" where there is no such user.
+	// With "root" there is one process, which keeps its rights.
+	User string `toml:"user"`
 	// Monitor is an address and port for HTTP, "127.0.0.1:9586" for example, with what watches over
 	// programs asks for: /startupz, /livez and /readyz for probes, /metrics for Prometheus, and
 	// /status. Whoever reaches it can read all of that but /status, which only this host can.

@@ -2,8 +2,8 @@ package config
 
 import (
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"martlet/crypto/pki"
@@ -14,19 +14,19 @@ const maxCRLFiles = 1000
 
 // ReadCRLs reads the revocation lists in a file, or in the files of a folder whose
 // names end in .crl, .pem, .der or have no dot at all; hidden files are not looked at.
-func ReadCRLs(path string) ([]*pki.CRL, error) {
-	info, err := os.Stat(path)
+func ReadCRLs(files Files, path string) ([]*pki.CRL, error) {
+	info, err := files.Stat(path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
 	if !info.IsDir() {
-		crl, err := readCRL(path)
+		crl, err := fileReader{files}.crl(path)
 		if err != nil {
 			return nil, err
 		}
 		return []*pki.CRL{crl}, nil
 	}
-	entries, err := os.ReadDir(path)
+	entries, err := readDir(files, path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
@@ -38,13 +38,25 @@ func ReadCRLs(path string) ([]*pki.CRL, error) {
 		if len(all) == maxCRLFiles {
 			return nil, hinted(path+" has too many files", "")
 		}
-		crl, err := readCRL(filepath.Join(path, e.Name()))
+		crl, err := fileReader{files}.crl(filepath.Join(path, e.Name()))
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, crl)
 	}
 	return all, nil
+}
+
+// readDir are the entries of a folder by their names' order.
+func readDir(files Files, path string) ([]fs.DirEntry, error) {
+	f, err := files.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
 }
 
 func isCRLName(e fs.DirEntry) bool {
@@ -58,8 +70,8 @@ func isCRLName(e fs.DirEntry) bool {
 	return false
 }
 
-func readCRL(path string) (*pki.CRL, error) {
-	data, _, err := open(path)
+func (r fileReader) crl(path string) (*pki.CRL, error) {
+	data, _, err := r.file(path)
 	if err != nil {
 		return nil, err
 	}

@@ -227,7 +227,7 @@ func (d *decoder) secret(v reflect.Value, val *value, path string) {
 		d.mismatch(val, path, "a string", "put quotes around it")
 		return
 	}
-	s, err := ParseSecret(val.text, d.origin.folderOf(val.at), d.variable)
+	s, err := parseSecret(d.origin.reader(), val.text, d.origin.folderOf(val.at), d.variable)
 	if err != nil {
 		d.fault(path, err)
 		return

@@ -87,6 +87,8 @@ type origin struct {
 	file string
 	dir  string // where relative paths in the file start
 	at   map[string]position
+	// files reads those that it names; nil is this process by itself.
+	files Files
 }
 
 // folder returns where a relative path that a key holds starts: at the folder of the file, and

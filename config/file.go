@@ -11,29 +11,29 @@ import (
 	"strings"
 )
 
-// readFile reads a file that a Config names; a relative path starts at dir.
-func readFile(path, dir string) ([]byte, error) {
-	data, _, err := open(resolve(path, dir))
+// named reads a file that a Config names; a relative path starts at dir.
+func (r fileReader) named(path, dir string) ([]byte, error) {
+	data, _, err := r.file(resolve(path, dir))
 	return data, err
 }
 
-// readSecretFile reads a file that nobody else may read or replace. Links are
+// secret reads a file that nobody else may read or replace. Links are
 // followed within the folder of the configuration or their own only, so that whoever may set
 // one elsewhere cannot choose the secret.
-func readSecretFile(path, dir string) ([]byte, error) {
+func (r fileReader) secret(path, dir string) ([]byte, error) {
 	full := resolve(path, dir)
-	real, err := filepath.EvalSymlinks(full)
+	real, err := r.EvalSymlinks(full)
 	if err != nil {
 		return nil, unreadable(full, err)
 	}
-	if info, err := os.Lstat(full); err == nil && info.Mode()&fs.ModeSymlink != 0 && !within(real, dir) && !within(real, filepath.Dir(full)) {
+	if info, err := r.Lstat(full); err == nil && info.Mode()&fs.ModeSymlink != 0 && !r.within(real, dir) && !r.within(real, filepath.Dir(full)) {
 		return nil, hinted(full+" is a link out of the configuration's folder", "name the file itself: "+real)
 	}
-	data, info, err := open(real)
+	data, info, err := r.file(real)
 	if err != nil {
 		return nil, err
 	}
-	if why := exposed(real, info); why != "" {
+	if why := r.exposed(real, info); why != "" {
 		return nil, hinted("the secret file "+full+" "+why, secretHint(full, info))
 	}
 	return data, nil
@@ -46,17 +46,17 @@ func secretHint(path string, info fs.FileInfo) string {
 	return "move it to a folder of your own"
 }
 
-// open reads a regular file of at most maxSize octets.
-func open(path string) ([]byte, fs.FileInfo, error) {
+// file reads a regular file of at most maxSize octets.
+func (r fileReader) file(path string) ([]byte, fs.FileInfo, error) {
 	// A pipe or a device would be waited for, or not end.
-	info, err := os.Stat(path)
+	info, err := r.Stat(path)
 	if err != nil {
 		return nil, nil, unreadable(path, err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, nil, hinted(path+" is not a regular file", "")
 	}
-	f, err := os.Open(path)
+	f, err := r.Open(path)
 	if err != nil {
 		return nil, nil, unreadable(path, err)
 	}
@@ -95,7 +95,7 @@ func unreadable(path string, err error) error {
 
 // exposed says why others may read a file or put another in its place; empty if they
 // may not. Windows has no such bits: there nothing is said.
-func exposed(path string, info fs.FileInfo) string {
+func (r fileReader) exposed(path string, info fs.FileInfo) string {
 	if runtime.GOOS == "windows" {
 		return ""
 	}
@@ -107,7 +107,7 @@ func exposed(path string, info fs.FileInfo) string {
 		return "has no absolute path: " + err.Error()
 	}
 	for folder := filepath.Dir(full); ; folder = filepath.Dir(folder) {
-		info, err := os.Stat(folder)
+		info, err := r.Stat(folder)
 		if err != nil {
 			return "has a folder that cannot be looked at: " + folder
 		}
@@ -124,8 +124,8 @@ func exposed(path string, info fs.FileInfo) string {
 
 // mounted is the file that a link to somewhere in its own folder stands for, and any other path as it is. A
 // Secret of Kubernetes has such links, in a folder in which only root can replace them.
-func mounted(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil && within(real, filepath.Dir(path)) {
+func (r fileReader) mounted(path string) string {
+	if real, err := r.EvalSymlinks(path); err == nil && r.within(real, filepath.Dir(path)) {
 		return real
 	}
 	return path
@@ -146,11 +146,11 @@ func resolve(path, dir string) string {
 }
 
 // within says whether a path without links is in a folder.
-func within(path, dir string) bool {
+func (r fileReader) within(path, dir string) bool {
 	if dir == "" {
 		dir = "."
 	}
-	folder, err := filepath.EvalSymlinks(dir)
+	folder, err := r.EvalSymlinks(dir)
 	if err != nil {
 		return false
 	}

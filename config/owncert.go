@@ -80,13 +80,13 @@ func (f *faults) ownFiles(a *Auth, path string) (all ownFiles) {
 			continue
 		}
 		name, dir := strings.TrimPrefix(name, "file:"), f.origin.folder(at)
-		data, err := readFile(name, dir)
+		data, err := f.origin.reader().named(name, dir)
 		switch {
 		case err != nil:
 			f.fault(at, err)
 		case pki.IsPKCS12(data):
 			// A key is in it: nobody else may read it.
-			if _, err := readSecretFile(name, dir); err != nil {
+			if _, err := f.origin.reader().secret(name, dir); err != nil {
 				f.fault(at, err)
 				continue
 			}
@@ -197,7 +197,7 @@ func (f *faults) keys(a *Auth, path string) []ownKey {
 		if f.has(index(path, i)) {
 			continue
 		}
-		data, err := readSecretFile(strings.TrimPrefix(name, "file:"), f.origin.folder(index(path, i)))
+		data, err := f.origin.reader().secret(strings.TrimPrefix(name, "file:"), f.origin.folder(index(path, i)))
 		if err != nil {
 			f.fault(index(path, i), err)
 			continue

@@ -95,7 +95,7 @@ func (f *faults) authorities(v *pki.Verifier, list []string, key string) {
 // bareKeys loads the public keys of a peer, if the first file is one.
 func (f *faults) bareKeys(a *Auth, path string) bool {
 	for i, name := range a.Cert {
-		data, err := readFile(strings.TrimPrefix(name, "file:"), f.origin.folder(index(path, i)))
+		data, err := f.origin.reader().named(strings.TrimPrefix(name, "file:"), f.origin.folder(index(path, i)))
 		if err != nil || i == 0 && !pki.HasPublicKey(data) {
 			return false
 		}
@@ -139,7 +139,7 @@ func (f *faults) revocation(a *Auth, path string) {
 		}
 		// The path is used later, too.
 		a.CRL[i] = f.absolute(index(crl, i), strings.TrimPrefix(name, "file:"))
-		lists, err := ReadCRLs(a.CRL[i])
+		lists, err := ReadCRLs(f.origin.reader(), a.CRL[i])
 		if err != nil {
 			f.fault(index(crl, i), err)
 		}

@@ -51,7 +51,7 @@ func TestRevocationKeys(t *testing.T) {
 			}
 		}
 	}
-	lists, err := ReadCRLs(filepath.Join(dir, "lists"))
+	lists, err := ReadCRLs(OwnFiles{}, filepath.Join(dir, "lists"))
 	if err != nil || len(lists) != 2 {
 		t.Errorf("%d lists, %v", len(lists), err)
 	}

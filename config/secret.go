@@ -40,11 +40,15 @@ func (s Secret) MarshalJSON() ([]byte, error) { return s.Value.MarshalJSON() }
 // with white space at an end, which is always a mistake of copying. No error shows
 // the secret.
 func ParseSecret(text, dir string, env func(string) (string, bool)) (Secret, error) {
+	return parseSecret(fileReader{OwnFiles{}}, text, dir, env)
+}
+
+func parseSecret(files fileReader, text, dir string, env func(string) (string, bool)) (Secret, error) {
 	s := Secret{Source: inPlace}
 	octets := []byte(text)
 	if path, ok := strings.CutPrefix(text, "file:"); ok {
 		s.Source = text
-		data, err := readSecretFile(path, dir)
+		data, err := files.secret(path, dir)
 		if err != nil {
 			return Secret{}, err
 		}

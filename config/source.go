@@ -30,6 +30,8 @@ type Source struct {
 	// here in place, since whoever lists processes sees it: it is file:PATH or env:NAME. Relative
 	// paths start at the current folder.
 	Set []string
+	// Files reads the file and those that are named; nil is this process by itself.
+	Files Files
 
 	forget bool // variables that "env:NAME" stands for, once they are read
 }
@@ -53,10 +55,12 @@ func NewSource(file string, set []string) *Source {
 // Load reads the configuration and checks it whole, as the function Load does.
 func (s *Source) Load() (*Config, error) {
 	f := newFaults(s.File, filepath.Dir(s.File))
+	f.origin.files = s.Files
 	if s.File == "" {
 		return s.parse(f, nil, s.lookup, "")
 	}
-	if _, err := os.Stat(s.File); errors.Is(err, fs.ErrNotExist) {
+	read := f.origin.reader()
+	if _, err := read.Stat(s.File); errors.Is(err, fs.ErrNotExist) {
 		hint := ""
 		if here, err := os.Getwd(); err == nil && !filepath.IsAbs(s.File) {
 			hint = "the current folder is " + here
@@ -64,12 +68,12 @@ func (s *Source) Load() (*Config, error) {
 		f.add("", "the file does not exist", hint)
 		return nil, f.err()
 	}
-	data, info, err := open(s.File)
+	data, info, err := read.file(s.File)
 	if err != nil {
 		f.fault("", err)
 		return nil, f.err()
 	}
-	return s.parse(f, data, s.lookup, exposed(mounted(s.File), info))
+	return s.parse(f, data, s.lookup, read.exposed(read.mounted(s.File), info))
 }
 
 // String tells where the configuration comes from, without any value.
