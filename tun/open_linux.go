@@ -41,6 +41,7 @@ type device struct {
 	kernel  kernel
 	control int // socket of the interface's network namespace, for ioctl
 	mtu     int
+	setMTU  func(mtu int) error // of who opened the interface; nil: this process did
 }
 
 // kernel is what opening asks of the system, which tests let refuse.
@@ -288,10 +289,16 @@ func (d *device) SetMTU(mtu int) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.control < 0 {
-		return fmt.Errorf("tun: set mtu %d of %s: %w", mtu, d.name, os.ErrClosed)
+	var err error
+	switch {
+	case d.closed.Load(), d.control < 0 && d.setMTU == nil:
+		err = os.ErrClosed
+	case d.setMTU != nil:
+		err = d.setMTU(mtu)
+	default:
+		err = d.configure(unix.SIOCSIFMTU, mtu)
 	}
-	if err := d.configure(unix.SIOCSIFMTU, mtu); err != nil {
+	if err != nil {
 		return fmt.Errorf("tun: set mtu %d of %s: %w", mtu, d.name, err)
 	}
 	d.mtu = mtu
