@@ -55,7 +55,7 @@ const (
 // SO_REUSEPORT would take each other's packets without a word.
 func (u *UDP) open(local netip.AddrPort, encap bool) (*socket, error) {
 	k := runningKernel()
-	o := options{control: u.control(local), buffer: u.buffer(), is6: local.Addr().Is6(), gro: encap && k.hasGRO()}
+	o := options{control: u.control(local), rights: u.Rights, buffer: u.buffer(), is6: local.Addr().Is6(), gro: encap && k.hasGRO()}
 	ike, err := o.descriptor(local)
 	if err != nil {
 		return nil, err
@@ -105,6 +105,7 @@ func (s *socket) offload(k kernel) {
 // options are those of a file descriptor.
 type options struct {
 	control func(syscall.RawConn) error
+	rights  Rights
 	buffer  int
 	is6     bool
 	gro     bool
@@ -114,16 +115,24 @@ type options struct {
 
 // descriptor opens and binds one.
 func (o options) descriptor(local netip.AddrPort) (*descriptor, error) {
-	c, err := bind(local, func(c syscall.RawConn) error {
+	prepare := func(c syscall.RawConn) error {
 		if err := o.control(c); err != nil {
 			return err
 		}
 		var failed error
-		if err := c.Control(func(fd uintptr) { failed = o.set(fd) }); err != nil {
-			return err
+		if err := c.Control(func(fd uintptr) { failed = o.set(fd) }); err != nil || failed != nil {
+			return errors.Join(err, failed)
 		}
-		return failed
-	})
+		if o.rights != nil {
+			_ = o.rights.Buffers(c, o.buffer) // what the system gives to all is set already
+		}
+		return nil
+	}
+	open := bind
+	if o.rights != nil && reserved(local.Port()) {
+		open = o.bindByRight
+	}
+	c, err := open(local, prepare)
 	if err != nil {
 		return nil, err
 	}

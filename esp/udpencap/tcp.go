@@ -24,6 +24,8 @@ type TCP struct {
 	// Control prepares each socket before it listens or connects, as that of net.Dialer does;
 	// nil is none.
 	Control func(network, address string, c syscall.RawConn) error
+	// Rights is as that of UDP.
+	Rights Rights
 }
 
 // aliveEvery is how often a stream on which nothing passes is probed by the system, so that
@@ -34,7 +36,11 @@ const aliveEvery = 30 * time.Second
 func (t *TCP) ListenStream(local netip.AddrPort) (net.Listener, error) {
 	lc := net.ListenConfig{Control: t.Control, KeepAlive: aliveEvery}
 	lc.SetMultipathTCP(false) // a stream has two addresses, and no more come to it
-	l, err := lc.Listen(context.Background(), tcpOf(local.Addr()), local.String())
+	listen := lc.Listen
+	if t.Rights != nil && reserved(local.Port()) {
+		listen = t.listenByRight
+	}
+	l, err := listen(context.Background(), tcpOf(local.Addr()), local.String())
 	if err != nil {
 		return nil, fmt.Errorf("udpencap: %w", err)
 	}

@@ -26,12 +26,27 @@ type UDP struct {
 	// keepalives. Where the system cannot tell them apart, which Listen logs, reader 0 has
 	// everything.
 	Shards int
+	// Rights does what this process has no right to, on Linux; nil is the process by itself.
+	Rights Rights
 	// Logger is told once for each socket what the system does not grant; nil means
 	// none.
 	Logger *zap.Logger
 
 	refused error // in tests, what the system says to sharing a port
 }
+
+// Rights are those that a process may lack which opens sockets. They are of Linux: elsewhere nobody is
+// asked.
+type Rights interface {
+	// Buffers gives a socket buffers of so many octets in either direction, where that is more than
+	// every program gets.
+	Buffers(c syscall.RawConn, octets int) error
+	// Bind gives a socket an address whose port is below 1024.
+	Bind(c syscall.RawConn, local netip.AddrPort) error
+}
+
+// reserved tells whether a port is one that needs a right on Linux.
+func reserved(port uint16) bool { return port > 0 && port < 1024 }
 
 const (
 	defaultBuffer = 4 << 20
