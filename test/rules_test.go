@@ -183,12 +183,13 @@ var mayImport = []struct{ from, to string }{
 	{"esp", "crypto/suite tun esp/udpencap"},
 	{"tun", ""},
 	{"tun/proxy", ""},
+	{"tun/privsep", "tun tun/* config"},
 	{"tun/*", "tun tun/*"},
 	{"config", "crypto/* tun/proxy"},
 	{"config/profile", "crypto/* config"},
 	{"config/store", "config"},
 	{"cmd/martlet/dist/release", ""},
-	{"cmd/martlet", ". config config/* crypto/pki"},
+	{"cmd/martlet", ". config config/* crypto/pki tun/privsep"},
 	{".", "crypto/* ike ike/* esp esp/* tun tun/* config"},
 }
 
