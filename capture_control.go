@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"martlet/ike"
+	"martlet/tun/privsep"
 )
 
 // CaptureOptions say what a capture over the control socket is of.
@@ -171,7 +172,7 @@ func (c *Control) Capture(ctx context.Context, o CaptureOptions, w io.Writer) (C
 	var tables *keyLog
 	if o.Keys != "" {
 		var err error
-		if tables, err = openKeyLog(o.Keys); err != nil {
+		if tables, err = keyLogOf(privsep.OpenKeyLog(o.Keys)); err != nil {
 			return Captured{}, err
 		}
 	}

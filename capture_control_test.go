@@ -22,6 +22,7 @@ import (
 	"martlet/ike"
 	"martlet/ike/message"
 	"martlet/test/golden"
+	"martlet/tun/privsep"
 )
 
 // captured is a capture that runs, of one over whose control socket it goes.
@@ -97,8 +98,8 @@ func controlled(t *testing.T, gateway *Node) *Node {
 // key tables in a folder. Ports of tests are any; IKE is what has the non-ESP marker.
 func opened(t *testing.T, packets []golden.Packet, dir string) (messages, echoes int) {
 	t.Helper()
-	sas, err := golden.ReadIKEKeys(filepath.Join(dir, keyTables[0]))
-	children, childErr := golden.ReadESPKeys(filepath.Join(dir, keyTables[1]))
+	sas, err := golden.ReadIKEKeys(filepath.Join(dir, privsep.KeyTables[0]))
+	children, childErr := golden.ReadESPKeys(filepath.Join(dir, privsep.KeyTables[1]))
 	if err != nil || childErr != nil {
 		t.Fatal(err, childErr)
 	}
@@ -193,7 +194,7 @@ func TestCaptureWithKeys(t *testing.T) {
 			t.Errorf("the log tells %d times that a capture with keys has %s, want 2", len(lines), what)
 		}
 	}
-	for _, table := range keyTables {
+	for _, table := range privsep.KeyTables {
 		if info, err := os.Stat(filepath.Join(coming, table)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s may be read by others, or %v", table, err)
 		}
@@ -227,8 +228,8 @@ func TestCaptureWithoutKeys(t *testing.T) {
 		t.Fatalf("%d octets, %v", len(text), err)
 	}
 	var secrets [][]byte
-	sas, _ := golden.ReadIKEKeys(filepath.Join(dir, keyTables[0]))
-	children, _ := golden.ReadESPKeys(filepath.Join(dir, keyTables[1]))
+	sas, _ := golden.ReadIKEKeys(filepath.Join(dir, privsep.KeyTables[0]))
+	children, _ := golden.ReadESPKeys(filepath.Join(dir, privsep.KeyTables[1]))
 	for _, k := range sas {
 		secrets = append(secrets, k.SKei, k.SKer, k.SKai, k.SKar)
 	}
@@ -348,7 +349,7 @@ func TestKeysGoToOwnFilesOnly(t *testing.T) {
 		"a link to nothing": func(table string) error { return os.Symlink(others+"-new", table) },
 		"a folder":          func(table string) error { return os.Mkdir(table, 0o700) },
 	} {
-		for _, table := range keyTables {
+		for _, table := range privsep.KeyTables {
 			dir := t.TempDir()
 			if err := prepare(filepath.Join(dir, table)); err != nil {
 				t.Fatal(err)
@@ -372,7 +373,7 @@ func TestKeysGoToOwnFilesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, keyTables[0])); err != nil || string(text) != "x\nx\n" {
+	if text, err := os.ReadFile(filepath.Join(dir, privsep.KeyTables[0])); err != nil || string(text) != "x\nx\n" {
 		t.Errorf("%q, %v", text, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"martlet/ike"
@@ -64,9 +63,12 @@ const (
 // a crashed program left behind is replaced; one that answers is an error.
 func (n *Node) ServeControl(ctx context.Context, down func()) error {
 	path := n.conf().Node.Control
-	listener, err := listenControl(ctx, path)
-	if err != nil {
+	if err := Alone(ctx, path); err != nil {
 		return err
+	}
+	listener, err := n.services.ListenControl(path)
+	if err != nil {
+		return controlError(path, err)
 	}
 	server := &http.Server{Handler: n.controlHandler(down), ReadTimeout: controlReadWithin, MaxHeaderBytes: 1 << 14}
 	ctx, cancel := context.WithCancel(ctx)
@@ -90,28 +92,8 @@ func (n *Node) ServeControl(ctx context.Context, down func()) error {
 	return nil
 }
 
-func listenControl(ctx context.Context, path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, controlError(path, err)
-	}
-	if err := onlyOne(ctx, path); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, controlError(path, err)
-	}
-	listener, err := (&net.ListenConfig{Control: ownSocket}).Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, controlError(path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, controlError(path, errors.Join(err, listener.Close()))
-	}
-	return listener, nil
-}
-
-// onlyOne is an error if a program serves the control socket at path, or holds it.
-func onlyOne(ctx context.Context, path string) error {
+// Alone is an error if a program serves the control socket at path, or holds it.
+func Alone(ctx context.Context, path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

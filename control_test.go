@@ -57,13 +57,13 @@ func TestControlOfAnEndingNode(t *testing.T) {
 			t.Errorf("%s of one that is ending: %v", what, err)
 		}
 	}
-	if err := onlyOne(t.Context(), path); codeOf(err) != ike.CodeHost {
+	if err := Alone(t.Context(), path); codeOf(err) != ike.CodeHost {
 		t.Errorf("another one beside it: %v", err)
 	}
 	if err := client.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := onlyOne(t.Context(), path); err != nil {
+	if err := Alone(t.Context(), path); err != nil {
 		t.Errorf("another one after it: %v", err)
 	}
 	if _, err := control.Status(t.Context()); codeOf(err) != ike.CodeHost {
@@ -80,7 +80,7 @@ func TestOneThatDoesNotAnswerIsRunning(t *testing.T) {
 	}
 	defer listener.Close()
 	only := make(chan error, 1)
-	go func() { only <- onlyOne(t.Context(), path) }()
+	go func() { only <- Alone(t.Context(), path) }()
 	select {
 	case err = <-only:
 	case <-time.After(30 * time.Second):

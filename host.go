@@ -17,9 +17,8 @@ import (
 	"martlet/config"
 	"martlet/ike"
 	"martlet/tun"
-	"martlet/tun/dns"
 	"martlet/tun/firewall"
-	"martlet/tun/outside"
+	"martlet/tun/privsep"
 	"martlet/tun/route"
 )
 
@@ -28,10 +27,10 @@ import (
 // stand need, and is set as a whole.
 type host struct {
 	serve    bool
-	needs    needs       // of the system
-	way      outside.Way // of our own sockets
+	needs    needs // of the system
 	log      *zap.Logger
 	device   tun.Device
+	services privsep.Services // of who has the rights of root
 	router   route.Router
 	firewall firewall.Firewall
 	// resolvers are set last and put back first, while the device is there.
@@ -64,16 +63,15 @@ type hostChild struct {
 // openHost undoes what a crashed program left and opens the device with so many queues. For peers
 // that may come it sets what does not depend on them; who connects does that while it waits for the
 // answer of one. A kill switch comes before all of it, and stays in force after an error.
-func openHost(c *config.Config, serve bool, queues int, resolvers *resolvers, log *zap.Logger) (h *host, err error) {
-	if !mayConfigureHost() {
+func openHost(c *config.Config, serve bool, queues int, services privsep.Services, resolvers *resolvers, log *zap.Logger) (h *host, err error) {
+	if !services.Privileged() {
 		return nil, noPrivilege(runtime.GOOS)
 	}
-	filter, blocking := firewall.New(log), ""
+	filter := services.Firewall()
 	if c.Node.KillSwitch {
 		if err := block(c, filter); err != nil {
 			return nil, err
 		}
-		blocking = c.Node.Device
 		defer func() {
 			if err != nil {
 				log.Warn(stillBlocked)
@@ -81,15 +79,14 @@ func openHost(c *config.Config, serve bool, queues int, resolvers *resolvers, lo
 			}
 		}()
 	}
-	_, err = firewall.Recover(blocking, log)
-	if err := errors.Join(route.Recover(c.Node.State, log), dns.Recover(c.Node.State, log), err); err != nil {
+	if err := services.Recover(); err != nil {
 		return nil, hostError(c, "what an earlier martlet left could not be undone", err)
 	}
 	mtu := c.Node.MTU
 	if mtu == 0 {
 		mtu = defaultMTU
 	}
-	device, err := tun.Open(c.Node.Device, mtu, queues)
+	device, err := services.OpenDevice(mtu, queues)
 	if err != nil {
 		return nil, hostError(c, "the TUN device "+c.Node.Device+" could not be opened", err)
 	}
@@ -102,10 +99,10 @@ func openHost(c *config.Config, serve bool, queues int, resolvers *resolvers, lo
 		config:    c,
 		serve:     serve,
 		needs:     needsOf(runtime.GOOS),
-		way:       wayOf(c),
+		services:  services,
 		log:       log,
 		device:    device,
-		router:    route.New(c.Node.State, log),
+		router:    services.Router(),
 		firewall:  filter,
 		resolvers: resolvers,
 		leases:    map[ike.SAID]ike.Lease{},
@@ -336,7 +333,7 @@ func (h *host) source(remote netip.Addr) (netip.Addr, error) {
 	if err := h.reach(netip.AddrPortFrom(remote, 0)); err != nil {
 		return netip.Addr{}, err
 	}
-	dialer := net.Dialer{Control: h.way.Control}
+	dialer := net.Dialer{Control: h.services.Control}
 	conn, err := dialer.Dial("udp", netip.AddrPortFrom(remote, natPort).String())
 	if err != nil {
 		return netip.Addr{}, err

@@ -20,6 +20,7 @@ import (
 	"martlet/tun/dns"
 	"martlet/tun/firewall"
 	"martlet/tun/netstack"
+	"martlet/tun/privsep"
 	"martlet/tun/route"
 )
 
@@ -56,9 +57,7 @@ func (f filter) Set(r firewall.Rules) error { f.rules = r; return f.set("rules")
 
 // resolvers are those of a host that is this machine.
 func (m *machine) resolvers() *resolvers {
-	r := newResolvers("", zap.NewNop())
-	r.open = func(string, *zap.Logger) (dns.Host, error) { return namesOf{m}, nil }
-	return r
+	return newResolvers(func() (dns.Host, error) { return namesOf{m}, nil }, zap.NewNop())
 }
 
 type namesOf struct{ *machine }
@@ -85,13 +84,13 @@ child.net.remote = ["10.77.0.0/24"]
 	}
 	t.Cleanup(func() { device.Close() })
 	m := &machine{}
-	return &Node{Config: cfg, log: zap.NewNop(), device: device, host: m.host(cfg, device)}, m
+	return &Node{Config: cfg, log: zap.NewNop(), device: device, host: m.host(cfg, device), services: &privsep.Direct{}}, m
 }
 
 // host is a client's host that is this machine.
 func (m *machine) host(cfg *config.Config, device tun.Device) *host {
 	return &host{
-		config: cfg, log: zap.NewNop(), device: device, router: router{m}, firewall: filter{m},
+		config: cfg, log: zap.NewNop(), device: device, services: &privsep.Direct{}, router: router{m}, firewall: filter{m},
 		leases: map[ike.SAID]ike.Lease{}, resolvers: m.resolvers(), children: map[ike.ChildID]hostChild{}, failed: make(chan struct{}),
 	}
 }

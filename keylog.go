@@ -3,16 +3,13 @@ package martlet
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"runtime"
 	"sync"
 
-	"martlet/config"
 	"martlet/crypto/suite"
 	"martlet/ike"
+	"martlet/tun/privsep"
 )
 
 // keyLog writes Wireshark's tables "ikev2_decryption_table" and "esp_sa" into a
@@ -22,57 +19,18 @@ type keyLog struct {
 	ike, esp *os.File
 }
 
-// keyTables are the names of Wireshark's tables: of IKE SAs and of child SAs.
-var keyTables = [2]string{"ikev2_decryption_table", "esp_sa"}
+// openKeyLog opens the tables of a folder.
+func openKeyLog(dir string) (*keyLog, error) { return keyLogOf(privsep.OpenKeyLog(dir)) }
 
-func openKeyLog(dir string) (*keyLog, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// keyLogOf writes to tables that were opened, or tells why they were not.
+func keyLogOf(tables [2]*os.File, err error) (*keyLog, error) {
+	if e, ok := errors.AsType[*privsep.KeyTableError](err); ok {
+		return nil, &Error{Code: ike.CodeHost, What: "keys are not written to " + e.Name, Why: e.Why, Hint: e.Hint}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("martlet: key log: %w", err)
 	}
-	var k keyLog
-	var err error
-	if k.ike, err = openKeyTable(filepath.Join(dir, keyTables[0])); err != nil {
-		return nil, err
-	}
-	if k.esp, err = openKeyTable(filepath.Join(dir, keyTables[1])); err != nil {
-		return nil, errors.Join(err, k.ike.Close())
-	}
-	return &k, nil
-}
-
-// openKeyTable opens a table to add to it, and makes it where there is none. One that others may
-// read, or have put there, gets no key.
-func openKeyTable(name string) (*os.File, error) {
-	refused := func(why, hint string) (*os.File, error) {
-		return nil, &Error{Code: ike.CodeHost, What: "keys are not written to " + name, Why: why, Hint: hint}
-	}
-	before, err := os.Lstat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return refused(err.Error(), "name a folder that you may write")
-		}
-		return file, nil
-	case err != nil:
-		return refused(err.Error(), "")
-	case !before.Mode().IsRegular():
-		return refused("it is no regular file", "remove it, or name another folder")
-	case runtime.GOOS == "windows":
-	case before.Mode().Perm()&0o077 != 0:
-		return refused(fmt.Sprintf("group or others may use it (mode %04o)", before.Mode().Perm()), "chmod 600 "+name)
-	case config.Owner(before) != os.Geteuid():
-		return refused("it belongs to another user", "remove it, or name another folder")
-	}
-	file, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return refused(err.Error(), "")
-	}
-	if now, err := file.Stat(); err != nil || !os.SameFile(before, now) {
-		_ = file.Close()
-		return refused("somebody put another file in its place", "name a folder in which nobody else may write")
-	}
-	return file, nil
+	return &keyLog{ike: tables[0], esp: tables[1]}, nil
 }
 
 func (k *keyLog) close() error { return errors.Join(k.ike.Close(), k.esp.Close()) }

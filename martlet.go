@@ -41,6 +41,7 @@ import (
 	"martlet/tun"
 	"martlet/tun/netmon"
 	"martlet/tun/netstack"
+	"martlet/tun/privsep"
 )
 
 // Version is the program's version, set by -ldflags.
@@ -99,6 +100,8 @@ type Node struct {
 	// called when a gateway has proven who it is and wants them, by one goroutine at a
 	// time; the context ends when it is too late. Nil means that there is nobody to ask.
 	Prompt func(context.Context, Login) (user string, password []byte, err error)
+	// Services does what a Host needs the rights of root for; nil is this process by itself.
+	Services privsep.Services
 	// Device replaces the TUN device or the in-process stack: this process can dial nothing through
 	// it (see DialContext), and the host is left as it is. The Node closes it.
 	Device tun.Device
@@ -109,6 +112,7 @@ type Node struct {
 	// that open them go where Config.Node.KeyLog says.
 	Capture *Capture
 
+	services    privsep.Services // Services, or this process
 	log         *zap.Logger
 	engines     *engines
 	plane       *esp.Plane
@@ -186,9 +190,13 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.mayBlock(); err != nil {
 		return err
 	}
+	n.services = n.Services
+	if n.services == nil {
+		n.services = Direct(n.Config, n.log.Named("host"))
+	}
 	if control := n.Config.Node.Control; n.Host && control != "" {
 		// Before anything of the host is touched that a running one has set.
-		if err := onlyOne(ctx, control); err != nil {
+		if err := Alone(ctx, control); err != nil {
 			return err
 		}
 	}
@@ -209,7 +217,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if n.Host {
-		n.inside = newResolvers(n.Config.Node.State, n.log.Named("host"))
+		n.inside = newResolvers(n.services.Resolvers, n.log.Named("host"))
 		n.outside = outsideResolver(n.control, n.inside)
 	}
 	n.vouch.Store(newRevocation(n.Config, newFetcher(n.ctx, &n.tasks, n.outsideDialer()), n.log.Named("revocation")))
@@ -218,7 +226,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.peers.usage = n.childUsage
 	n.peers.vacated = n.vacated
 	if n.Config.Node.KeyLog != "" {
-		if n.keylog, err = openKeyLog(n.Config.Node.KeyLog); err != nil {
+		if n.keylog, err = keyLogOf(n.services.KeyLog()); err != nil {
 			return err
 		}
 	}
@@ -269,7 +277,7 @@ func (n *Node) openDevice() (tun.Device, error) {
 		return n.Device, nil
 	case n.Host:
 		var err error
-		n.host, err = openHost(n.conf(), n.Serve, n.footprint.lanes(n.Serve), n.inside, n.log.Named("host"))
+		n.host, err = openHost(n.conf(), n.Serve, n.footprint.lanes(n.Serve), n.services, n.inside, n.log.Named("host"))
 		if err != nil {
 			return nil, err
 		}

@@ -215,7 +215,7 @@ func (n *Node) control(network, address string, c syscall.RawConn) error {
 			return err
 		}
 	}
-	return wayOf(n.Config).Control(network, address, c)
+	return n.services.Control(network, address, c)
 }
 
 // follow has a Host's own packets leave by the network in which it is now.

@@ -15,9 +15,8 @@ import (
 // resolvers makes the tunnel's resolvers those of this host. The program that has them in its care may
 // take seconds to answer, so that a goroutine of its own asks it, for the last that was wished.
 type resolvers struct {
-	state string // folder for what must be undone after a crash
-	open  func(state string, log *zap.Logger) (dns.Host, error)
-	log   *zap.Logger
+	open func() (dns.Host, error)
+	log  *zap.Logger
 
 	mu     sync.Mutex
 	wanted dns.Config
@@ -29,8 +28,8 @@ type resolvers struct {
 	host dns.Host // nil until there is something to set; of the goroutine while idle is open
 }
 
-func newResolvers(state string, log *zap.Logger) *resolvers {
-	return &resolvers{state: state, open: dns.New, log: log}
+func newResolvers(open func() (dns.Host, error), log *zap.Logger) *resolvers {
+	return &resolvers{open: open, log: log}
 }
 
 // wish returns at once. Without servers the host's resolvers become its own again.
@@ -89,7 +88,7 @@ func (r *resolvers) do(c dns.Config) (err error) {
 	case len(c.Servers) == 0:
 		return r.host.Close()
 	case r.host == nil:
-		if r.host, err = r.open(r.state, r.log); err != nil {
+		if r.host, err = r.open(); err != nil {
 			return err
 		}
 	}

@@ -116,12 +116,11 @@ func TestResolversThatCannotBeSet(t *testing.T) {
 func TestLastWishCounts(t *testing.T) {
 	m := &machine{}
 	began, goOn := make(chan struct{}), make(chan struct{})
-	r := newResolvers("", zap.NewNop())
-	r.open = func(string, *zap.Logger) (dns.Host, error) {
+	r := newResolvers(func() (dns.Host, error) {
 		close(began)
 		<-goOn
 		return namesOf{m}, nil
-	}
+	}, zap.NewNop())
 	first, second, third := dns.Config{Servers: addrs("10.0.0.1")}, dns.Config{Servers: addrs("10.0.0.2")}, dns.Config{Servers: addrs("10.0.0.3")}
 	r.wish(first)
 	<-began

@@ -39,7 +39,7 @@ func newSockets(n *Node) *sockets {
 	if s.bind == nil {
 		udp := &udpencap.UDP{Logger: n.log.Named("udp").WithOptions(zap.WrapCore(onceADay)), Shards: n.footprint.lanes(n.Serve), Buffer: n.footprint.socketBuffer()}
 		if n.Host {
-			udp.Control = wayOf(n.Config).Control
+			udp.Control, udp.Rights = n.services.Control, n.services
 		}
 		s.bind = udp
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -100,7 +99,7 @@ type ChildStatus struct {
 // Status takes a picture of the Node. SAs come oldest first.
 func (n *Node) Status() Status {
 	s := Status{
-		Version: Version, PID: os.Getpid(), Device: n.device.Name(), MTU: n.device.MTU(), Drops: n.drops(),
+		Version: Version, PID: n.services.Process(), Device: n.device.Name(), MTU: n.device.MTU(), Drops: n.drops(),
 		// Lists are never null in JSON.
 		Listening: append([]netip.AddrPort{}, n.Addresses()...), SAs: []SAStatus{}, Connections: []string{},
 	}

@@ -58,7 +58,7 @@ func (s *sockets) tcp() (*streams, error) {
 		}
 		tcp := &udpencap.TCP{}
 		if s.node.Host {
-			tcp.Control = wayOf(s.node.Config).Control
+			tcp.Control, tcp.Rights = s.node.services.Control, s.node.services
 		}
 		network = tcp
 	}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package martlet
-
-import "syscall"
-
-// ownSocket does nothing: the umask and the folder keep others out until the socket has its mode.
-func ownSocket(string, string, syscall.RawConn) error { return nil }
