@@ -60,6 +60,54 @@ func background(ctx context.Context) error {
 // detach leaves terminal and session and tells who waits that all stands. What is still to be said goes
 // to the file log.
 func detach(log string) error {
+	if parent != nil {
+		files, err := parent.call(askDetach, nil, nil)
+		if err != nil {
+			return err
+		}
+		return leave(files)
+	}
+	files, err := detached(log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(leave(files), tellReady())
+}
+
+// detached are what take the places of the terminal: for input, and for output.
+func detached(log string) ([]*os.File, error) {
+	none, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	out, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		err = &martlet.Error{Code: "host", What: "there is no place for what is to be said in the background", Why: err.Error(), Hint: "name another file by --log"}
+		return nil, errors.Join(err, none.Close())
+	}
+	return []*os.File{none, out}, nil
+}
+
+// leave puts what detached opened in the place of the terminal, and leaves the session.
+func leave(files []*os.File) error {
+	if len(files) != 2 {
+		return fmt.Errorf("%d files take the place of the terminal, want 2", len(files))
+	}
+	defer files[0].Close()
+	defer files[1].Close()
+	for to, from := range []*os.File{files[0], files[1], files[1]} {
+		if err := dup(int(from.Fd()), to); err != nil {
+			return fmt.Errorf("dup: %w", err)
+		}
+	}
+	if _, err := unix.Setsid(); err != nil {
+		return fmt.Errorf("setsid: %w", err)
+	}
+	return nil
+}
+
+// tellReady tells who waits in the foreground.
+func tellReady() error {
 	fd, err := strconv.Atoi(os.Getenv(readyVariable))
 	if err != nil {
 		return err
@@ -67,24 +115,6 @@ func detach(log string) error {
 	// Whatever is started from here on is nobody's background.
 	if err := os.Unsetenv(readyVariable); err != nil {
 		return err
-	}
-	out, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return &martlet.Error{Code: "host", What: "there is no place for what is to be said in the background", Why: err.Error(), Hint: "name another file by --log"}
-	}
-	defer out.Close()
-	none, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer none.Close()
-	for to, from := range []*os.File{none, out, out} {
-		if err := dup(int(from.Fd()), to); err != nil {
-			return fmt.Errorf("dup: %w", err)
-		}
-	}
-	if _, err := unix.Setsid(); err != nil {
-		return fmt.Errorf("setsid: %w", err)
 	}
 	ready := os.NewFile(uintptr(fd), "ready")
 	_, err = ready.Write([]byte{1})

@@ -22,11 +22,17 @@ import (
 
 func main() {
 	martlet.HelpEnclave()
+	if err := join(); err != nil {
+		os.Exit(report(failures(os.Stderr), err))
+	}
 	os.Exit(run(os.Args[1:]))
 }
 
 // run runs the command line and returns the exit status.
 func run(args []string) int {
+	if parent != nil {
+		return runUntil(parent.end, args)
+	}
 	// The first signal asks for an orderly end; after it the second one kills.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

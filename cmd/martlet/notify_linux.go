@@ -14,13 +14,17 @@ import (
 // notifier tells systemd of the state of its service, as sd_notify(3) describes: a datagram of
 // lines NAME=VALUE.
 type notifier struct {
-	conn     *net.UnixConn
+	conn     *net.UnixConn // nil: the parent tells it
 	watchdog time.Duration // within which systemd wants to hear that we live; 0: it does not
 }
 
 // newNotifier connects to the socket that systemd names in the environment, and takes that out of
-// it, so that no program which we start speaks in our place. Without one it returns nil.
+// it, so that no program which we start speaks in our place. Without one it returns nil. systemd hears
+// the main process only, which is the parent of one without rights.
 func newNotifier() (*notifier, error) {
+	if parent != nil && parent.told.Notify {
+		return &notifier{watchdog: parent.told.Watchdog}, nil
+	}
 	path, limit, pid := os.Getenv("NOTIFY_SOCKET"), os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
 	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
 		_ = os.Unsetenv(name) // it fails for names only that cannot be set
@@ -52,8 +56,19 @@ func watchdogOf(limit, pid string) time.Duration {
 	return time.Duration(min(n, most)) * time.Microsecond
 }
 
+// close ends it.
+func (n *notifier) close() {
+	if n.conn != nil {
+		_ = n.conn.Close()
+	}
+}
+
 // send sends lines together. What a peer said stands in them by oneLine alone.
 func (n *notifier) send(lines ...string) error {
+	if n.conn == nil {
+		_, err := parent.call(askNotify, lines, nil)
+		return err
+	}
 	_, err := n.conn.Write([]byte(strings.Join(lines, "\n")))
 	return err
 }

@@ -88,6 +88,10 @@ func (s *source) choose(args []string) (string, error) {
 // pick takes the file of the profile that the first of args names, or of the only one there is, and
 // returns the other args. Where no profile is meant they are all returned.
 func (s *source) pick(cmd *cobra.Command, args []string) ([]string, error) {
+	if parent != nil { // what it picked
+		s.file = parent.told.File
+		return parent.told.Args, nil
+	}
 	if s.named() {
 		return args, nil
 	}

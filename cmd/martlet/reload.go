@@ -38,10 +38,17 @@ a new start. The signal HUP does the same.`,
 
 // reloadOnHangup reads the file again at each SIGHUP, until the context ends.
 func reloadOnHangup(ctx context.Context, node *martlet.Node) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
+	var hangups <-chan os.Signal
+	stop := func() {}
+	if parent != nil {
+		hangups = parent.hangups
+	} else {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGHUP)
+		hangups, stop = signals, func() { signal.Stop(signals) }
+	}
 	go func() {
-		defer signal.Stop(hangups)
+		defer stop()
 		for {
 			select {
 			case <-hangups:

@@ -30,17 +30,24 @@ privilege: map 500 and 4500 to them, and set ike_port and nat_port.`,
 		Example: "  sudo martlet serve -c /etc/martlet/gateway.toml\n  martlet serve --userspace -c gateway.toml --set node.ike_port=5500",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			from.files = filesOf()
 			flags := doorFlags{userspace: userspace, monitor: monitor}
 			c, err := from.load(cmd, flags.settings()...)
 			if err != nil {
 				return err
 			}
+			logger := newLogger(cmd.ErrOrStderr(), levelOf(c.Node.LogLevel))
+			switch user, err := apart(c); {
+			case err != nil:
+				return err
+			case user != nil:
+				return separate(cmd, c, logger, user, work{source: &from})
+			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
-			inProcess, why := martlet.InProcess(c)
+			inProcess, why := inProcess(c)
 			node := &martlet.Node{
-				Config: c, Serve: true, Host: !inProcess, Forward: inProcess, Load: from.again,
-				Logger: newLogger(cmd.ErrOrStderr(), levelOf(c.Node.LogLevel)),
+				Config: c, Serve: true, Host: !inProcess, Forward: inProcess, Services: services(), Load: reread(&from), Logger: logger,
 			}
 			return runNode(ctx, node, cancel, func(ctx context.Context) error {
 				fmt.Fprintf(cmd.ErrOrStderr(), "martlet: serving on %v\n", node.Addresses())
@@ -65,6 +72,7 @@ privilege: map 500 and 4500 to them, and set ike_port and nat_port.`,
 func runNode(ctx context.Context, node *martlet.Node, cancel func(), meanwhile func(context.Context) error) (err error) {
 	holdMemory(node.Config)
 	keepLog(node)
+	sayApart(node.Logger)
 	if err := node.Start(ctx); err != nil {
 		return err
 	}

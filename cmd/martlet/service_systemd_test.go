@@ -83,9 +83,10 @@ func TestSystemdTakesUnits(t *testing.T) {
 			t.Errorf("%s: %v: %s", name, err, out)
 			continue
 		}
-		// What is open beyond this: root, the host's network and device, and who is asked for names.
-		if exposure, err := strconv.ParseFloat(found[1], 64); err != nil || exposure > 2.6 {
-			t.Errorf("%s: the exposure level is %s, at most 2.6 was reached", name, found[1])
+		// What is open beyond this: root, the host's network and device, and who is asked for names; 0.3 of it
+		// is to become another user, which who speaks to the network does before anything else.
+		if exposure, err := strconv.ParseFloat(found[1], 64); err != nil || exposure > 2.9 {
+			t.Errorf("%s: the exposure level is %s, at most 2.9 was reached", name, found[1])
 		}
 	}
 }

@@ -22,6 +22,7 @@ type source struct {
 	set      []string
 	from     *config.Source // since load
 	control  string         // in place of the control socket that the configuration names; see settle
+	files    config.Files   // that read it; nil is this process by itself
 }
 
 // add adds -c and --set.
@@ -56,6 +57,7 @@ func (s *source) load(cmd *cobra.Command, more ...setting) (*config.Config, erro
 		set = append(set, m.key+"="+m.value)
 	}
 	s.from = config.NewSource(s.file, append(set, s.set...))
+	s.from.Files = s.files
 	c, err := s.again()
 	if err != nil {
 		return nil, byFlags(err, more)
@@ -68,8 +70,10 @@ func (s *source) load(cmd *cobra.Command, more ...setting) (*config.Config, erro
 		}
 		return nil, usage(cmd, errors.New("the configuration is not named: "+named))
 	}
-	for _, w := range c.Warnings {
-		fmt.Fprintln(cmd.ErrOrStderr(), w)
+	if parent == nil { // else it has told them
+		for _, w := range c.Warnings {
+			fmt.Fprintln(cmd.ErrOrStderr(), w)
+		}
 	}
 	return c, nil
 }
@@ -114,7 +118,7 @@ func systemSocket() string {
 
 // defaultSocket is that, or, for users that cannot have it, one in the folder of their session.
 func defaultSocket() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Getuid() > 0 && filepath.IsAbs(dir) {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); os.Getuid() > 0 && parent == nil && filepath.IsAbs(dir) {
 		return filepath.Join(dir, "martlet", "control.sock")
 	}
 	return systemSocket()

@@ -42,7 +42,7 @@ func superviseBy(ctx context.Context, node *martlet.Node) (ending func()) {
 		cancel()
 		<-ended // no other word comes after this one
 		s.send("STOPPING=1", "STATUS=closing")
-		_ = to.conn.Close()
+		to.close()
 	}
 }
 

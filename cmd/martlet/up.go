@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"martlet"
@@ -69,12 +70,13 @@ node.mark and node.table each.`,
   martlet up -c office.toml --userspace --proxy 127.0.0.1:1080 -L 5432:db.corp.example:5432`,
 		Args: cobra.MaximumNArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if detached && !inBackground() {
+			if detached && !inBackground() && parent == nil {
 				return background(cmd.Context())
 			}
 			resume := deferCollection()
 			defer resume()
 			name, child := "", ""
+			from.files = filesOf()
 			args, err := from.pick(cmd, args)
 			if err != nil {
 				return err
@@ -82,6 +84,7 @@ node.mark and node.table each.`,
 			if len(args) > 2 {
 				return usage(cmd, fmt.Errorf("a connection and a child at most are named: %s is one too many", args[2]))
 			}
+			picked := args
 			if len(args) > 0 {
 				name = args[0]
 			}
@@ -121,9 +124,16 @@ node.mark and node.table each.`,
 			}
 			u := &bringUp{name: name, child: child, verbose: verbose, wait: wait, connected: resume, command: command}
 			if detached {
-				u.stands = func() error { return detach(cmp.Or(log, filepath.Join(c.Node.State, "up.log"))) }
+				u.log = cmp.Or(log, filepath.Join(c.Node.State, "up.log"))
+				u.stands = func() error { return detach(u.log) }
 			}
-			return u.run(cmd, c, from.again)
+			switch user, err := apart(c); {
+			case err != nil:
+				return err
+			case user != nil:
+				return separate(cmd, c, u.logger(cmd, c), user, work{source: &from, args: picked, log: u.log, command: command})
+			}
+			return u.run(cmd, c, reread(&from))
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return from.complete(args), cobra.ShellCompDirectiveNoFileComp
@@ -183,6 +193,7 @@ type bringUp struct {
 	name, child string
 	verbose     bool
 	wait        time.Duration // 0: as long as one try takes
+	log         string        // the file for what is said in the background
 	command     string        // that tells the password; empty: the terminal is asked
 	connected   func()        // called when it stands, or does not
 	stands      func() error  // called when it stands for the first time; may be nil
@@ -193,22 +204,14 @@ func (u *bringUp) run(cmd *cobra.Command, c *config.Config, reread func() (*conf
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	stderr := cmd.ErrOrStderr()
-	level := levelOf(c.Node.LogLevel)
-	if !u.verbose {
-		// The progress below tells the rest.
-		level = max(level, zapcore.WarnLevel)
-	}
-	logger := newLogger(stderr, level)
-	if !u.verbose {
-		logger = logger.WithOptions(without("down", "child failed"))
-	}
-	inProcess, why := martlet.InProcess(c)
+	logger := u.logger(cmd, c)
+	inProcess, why := inProcess(c)
 	prompt := terminalPrompt(os.Stdin, stderr)
 	if u.command != "" {
-		prompt = commandPrompt(u.command, stderr)
+		prompt = passwordBy(u.command, stderr)
 	}
 	asks := make(chan bool)
-	node := &martlet.Node{Config: c, Host: !inProcess, Load: reread, Logger: logger, Prompt: telling(prompt, asks)}
+	node := &martlet.Node{Config: c, Host: !inProcess, Services: services(), Load: reread, Logger: logger, Prompt: telling(prompt, asks)}
 	return runNode(ctx, node, cancel, func(ctx context.Context) error {
 		if inProcess {
 			fmt.Fprintf(stderr, "martlet: in userspace mode, since %s: only what uses the ways below goes through the tunnel, nothing else of this host is protected\n", why)
@@ -226,6 +229,15 @@ func (u *bringUp) run(cmd *cobra.Command, c *config.Config, reread func() (*conf
 		}()
 		return f.follow(node.Status)
 	})
+}
+
+// logger shows what the progress does not tell.
+func (u *bringUp) logger(cmd *cobra.Command, c *config.Config) *zap.Logger {
+	level := levelOf(c.Node.LogLevel)
+	if u.verbose {
+		return newLogger(cmd.ErrOrStderr(), level)
+	}
+	return newLogger(cmd.ErrOrStderr(), max(level, zapcore.WarnLevel)).WithOptions(without("down", "child failed"))
 }
 
 // connect brings the connection up. If it is worth waiting for a network, that is done.
