@@ -190,9 +190,10 @@ func (s *siege) kill() {
 	s.node.proc.stop(syscall.SIGKILL)
 }
 
+// signal tells the process that speaks to the network.
 func (s *siege) signal(m *node, sig syscall.Signal) {
 	s.t.Helper()
-	if err := m.proc.cmd.Process.Signal(sig); err != nil {
+	if err := syscall.Kill(m.proc.worker(), sig); err != nil {
 		s.t.Fatal(err)
 	}
 }

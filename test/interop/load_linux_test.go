@@ -169,16 +169,16 @@ func control(m *node, args ...string) []string {
 	return append(args, "--control", m.ns.dir+"/control.sock")
 }
 
-// resident is the memory of the process in KiB.
+// resident is the memory of the process that speaks to the network in KiB.
 func (m *node) resident(t *testing.T) int {
 	t.Helper()
 	return m.memory(t, "VmRSS")
 }
 
-// memory is a figure of the process's memory, as /proc names it, in KiB.
+// memory is a figure of that process's memory, as /proc names it, in KiB.
 func (m *node) memory(t *testing.T, name string) int {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.now().PID))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.proc.worker()))
 	if err != nil {
 		t.Fatal(err)
 	}
