@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -115,7 +114,6 @@ func separate(cmd *cobra.Command, c *config.Config, log *zap.Logger, user *privs
 		}
 	}
 	blocked := c.Node.KillSwitch
-	debug.FreeOSMemory() // this process does little
 
 	ends := 0
 	for {

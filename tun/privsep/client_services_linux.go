@@ -9,8 +9,6 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"martlet/tun"
 	"martlet/tun/dns"
 	"martlet/tun/firewall"
@@ -140,18 +138,10 @@ func (c *Client) EvalSymlinks(path string) (string, error) {
 	return out, pathError(path, err)
 }
 
-// fileOf is a file under the name by which it was asked for.
+// fileOf is one of the parent's files.
 func (c *Client) fileOf(how, path string) (*os.File, error) {
 	file, err := c.file(doFile, asked{how, path})
-	if err != nil {
-		return nil, pathError(path, err)
-	}
-	defer file.Close()
-	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, pathError(path, err)
-	}
-	return os.NewFile(uintptr(fd), path), nil
+	return file, pathError(path, err)
 }
 
 func (c *Client) info(how, path string) (fs.FileInfo, error) {

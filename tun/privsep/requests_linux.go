@@ -86,13 +86,13 @@ func (s *Server) open(w wantedDevice) (any, []*os.File, error) {
 	return h, files, nil
 }
 
-func (s *Server) setMTU(mtu int) (any, []*os.File, error) {
+func (s *Server) setMTU(mtu int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.device == nil {
-		return nil, nil, errRefused
+		return errRefused
 	}
-	return nil, nil, s.device.SetMTU(mtu)
+	return s.device.SetMTU(mtu)
 }
 
 // ours tells whether a device is that of the tunnel, as it is called or was to be called.

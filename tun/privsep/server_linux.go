@@ -91,85 +91,90 @@ func (s *Server) answer(m message) (answer message, fds []int, done func()) {
 	}
 }
 
-func (s *Server) do(m message) (any, []*os.File, error) {
+func (s *Server) do(m message) (answer any, files []*os.File, err error) {
 	s.mu.Lock()
 	settings := s.settings
 	s.mu.Unlock()
+	// What a request is about, if it is about something; of each message one is read.
+	var in struct {
+		device wantedDevice
+		mtu    int
+		routes route.Config
+		rules  firewall.Rules
+		names  dns.Config
+		socket wantedSocket
+		secret secret
+		asked  asked
+	}
+	about := map[string]any{
+		doOpen: &in.device, doMTU: &in.mtu, doRoutes: &in.routes, doRules: &in.rules, doNames: &in.names,
+		doSocket: &in.socket, doSecret: &in.secret, doReplace: &in.secret, doFile: &in.asked,
+	}[m.Do]
+	if about != nil {
+		if err := decode(m.Body, about); err != nil {
+			return nil, nil, fmt.Errorf("privsep: %s: %w", m.Do, err)
+		}
+	}
 	switch m.Do {
 	case doRecover:
-		return nil, nil, s.Services.Recover()
+		err = s.Services.Recover()
 	case doOpen:
-		return with(m, s.open)
+		return s.open(in.device)
 	case doMTU:
-		return with(m, s.setMTU)
+		err = s.setMTU(in.mtu)
 	case doRoutes:
-		return with(m, func(c route.Config) (any, []*os.File, error) { return nil, nil, s.setRoutes(&settings, c) })
+		err = s.setRoutes(&settings, in.routes)
 	case doNoRoutes:
-		return nil, nil, s.undo(&s.set.routes, s.router.Close)
+		err = s.undo(&s.set.routes, s.router.Close)
 	case doRules:
-		return with(m, func(r firewall.Rules) (any, []*os.File, error) { return nil, nil, s.setRules(&settings, r) })
+		err = s.setRules(&settings, in.rules)
 	case doNoRules:
-		return nil, nil, s.undo(&s.set.rules, s.firewall.Clear)
+		err = s.undo(&s.set.rules, s.firewall.Clear)
 	case doLeaveRules:
-		return nil, nil, s.undo(&s.set.rules, s.firewall.Leave)
+		err = s.undo(&s.set.rules, s.firewall.Leave)
 	case doNames:
-		return with(m, func(c dns.Config) (any, []*os.File, error) { return nil, nil, s.setNames(&settings, c) })
+		err = s.setNames(&settings, in.names)
 	case doNoNames:
-		return nil, nil, s.closeNames()
+		err = s.closeNames()
 	case doSocket:
-		return with(m, func(w wantedSocket) (any, []*os.File, error) { return nil, nil, s.socket(&settings, w, m.files) })
+		err = s.socket(&settings, in.socket, m.files)
 	case doControl:
 		return s.listen(&settings)
 	case doKeyLog:
 		if settings.KeyLog == "" {
 			return nil, nil, errRefused
 		}
-		files, err := s.Services.KeyLog()
+		tables, err := s.Services.KeyLog()
 		if err != nil {
 			return nil, nil, err
 		}
-		return nil, files[:], nil
-	case doSecret:
-		return with(m, func(w secret) (any, []*os.File, error) {
-			if settings.State == "" || w.Name != CrashSecret && w.Name != TicketKey {
-				return nil, nil, errRefused
-			}
-			b, err := s.Services.Secret(w.Name)
-			return secret{Value: b}, nil, err
-		})
-	case doReplace:
-		return with(m, func(w secret) (any, []*os.File, error) {
-			if settings.State == "" || w.Name != CrashSecret && w.Name != TicketKey || len(w.Value) > maxSecret {
-				return nil, nil, errRefused
-			}
-			return nil, nil, s.Services.ReplaceSecret(w.Name, w.Value)
-		})
+		return nil, tables[:], nil
+	case doSecret, doReplace:
+		if settings.State == "" || in.secret.Name != CrashSecret && in.secret.Name != TicketKey || len(in.secret.Value) > maxSecret {
+			return nil, nil, errRefused
+		}
+		if m.Do == doReplace {
+			return nil, nil, s.Services.ReplaceSecret(in.secret.Name, in.secret.Value)
+		}
+		in.secret.Value, err = s.Services.Secret(in.secret.Name)
+		return in.secret, nil, err
 	case doFile:
-		return with(m, func(a asked) (any, []*os.File, error) {
-			file, path, err := s.Files.get(a)
-			if err != nil || file == nil {
-				return path, nil, err
-			}
-			return nil, []*os.File{file}, nil
-		})
+		file, path, err := s.Files.get(in.asked)
+		if err != nil || file == nil {
+			return path, nil, err
+		}
+		return nil, []*os.File{file}, nil
+	default:
+		if more := s.More[m.Do]; more != nil {
+			return more(m.Body)
+		}
+		err = fmt.Errorf("privsep: %q is no request", m.Do)
 	}
-	if more := s.More[m.Do]; more != nil {
-		return more(m.Body)
-	}
-	return nil, nil, fmt.Errorf("privsep: %q is no request", m.Do)
+	return nil, nil, err
 }
 
 // errRefused is the answer to what this program never asks for.
 var errRefused = errors.New("privsep: refused: this is not of the tunnel's device and settings")
-
-// with reads the body of a message.
-func with[T any](m message, do func(T) (any, []*os.File, error)) (any, []*os.File, error) {
-	var in T
-	if err := decode(m.Body, &in); err != nil {
-		return nil, nil, fmt.Errorf("privsep: %s: %w", m.Do, err)
-	}
-	return do(in)
-}
 
 // restore undoes what the child set and did not take back, and tells whether there was any of it. A kill
 // switch stays in force then. It is called when nobody asks any more.
