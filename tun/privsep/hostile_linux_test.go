@@ -38,7 +38,8 @@ func TestRefused(t *testing.T) {
 		{doFile, `{"how":"read","path":"/etc/shadow"}`},
 		{doFile, `{"how":"write","path":"/etc/shadow"}`},
 		{doFile, `{"how":"resolve","path":"/etc/shadow"}`},
-		{"", `{}`}, {"reboot", `{}`},
+		{"", `{}`},
+		{"reboot", `{}`},
 	} {
 		m := &machine{}
 		answer, fds, done := m.server(testSettings).answer(message{ID: 3, Do: c.do, Body: json.RawMessage(c.body)})
