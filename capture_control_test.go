@@ -342,7 +342,9 @@ func TestKeysGoToOwnFilesOnly(t *testing.T) {
 	}
 	others := filepath.Join(t.TempDir(), "others")
 	for name, prepare := range map[string]func(table string) error{
-		"of a mode for all": func(table string) error { return errors.Join(os.WriteFile(table, nil, 0o600), os.Chmod(table, 0o644)) },
+		"of a mode for all": func(table string) error {
+			return errors.Join(os.WriteFile(table, nil, 0o600), os.Chmod(table, 0o644)) //nolint:gosec // what is refused
+		},
 		"a link": func(table string) error {
 			return errors.Join(os.WriteFile(others, nil, 0o600), os.Symlink(others, table))
 		},

@@ -62,7 +62,7 @@ func checkDevice(f *hostFacts) []Finding {
 func checkRunning(f *hostFacts) []Finding {
 	switch {
 	case f.running != nil:
-		r := finding("running", ResultOK, fmt.Sprintf("martlet %s runs, process %d, %d IKE SAs", f.running.Version, f.running.PID, len(f.running.SAs)))
+		r := finding("running", ResultOK, fmt.Sprintf("martlet %s runs, process %d, IKE SAs: %d", f.running.Version, f.running.PID, len(f.running.SAs)))
 		for _, why := range f.running.NotReady {
 			r = append(r, Finding{Check: "running", Result: ResultWarn, Text: "it is not ready: " + why, Hint: "martlet status tells more"})
 		}

@@ -82,7 +82,7 @@ func (b *bench) tcpWithMemory(ctx context.Context, t *tunnel) (values, error) {
 	if err := pause(ctx, time.Second); err != nil {
 		return nil, err
 	}
-	idle, _, err := resident(t.client.pid())
+	idle, err := resident(t.client.pid())
 	if err != nil {
 		return nil, err
 	}

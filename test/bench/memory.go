@@ -5,35 +5,92 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// resident is the memory of a process that is in RAM, in octets: now, and the most ever.
-func resident(pid int) (now, peak uint64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+// resident is the memory in RAM, in octets, of a process and those that it started: what they have of
+// the program's file counts once.
+func resident(pid int) (uint64, error) {
+	children, err := childrenOf(pid)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	return parseResident(string(b))
+	var own, shared uint64
+	for _, p := range append(children, pid) {
+		m, err := memoryOf(p, "RssAnon", "RssFile", "RssShmem")
+		if err != nil {
+			return 0, err
+		}
+		own += m[0]
+		shared = max(shared, m[1]+m[2])
+	}
+	return own + shared, nil
 }
 
-func parseResident(status string) (now, peak uint64, err error) {
-	for key, to := range map[string]*uint64{"VmRSS": &now, "VmHWM": &peak} {
+// childrenOf are the processes that a process started, by any of its threads.
+func childrenOf(pid int) ([]int, error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, list := range lists {
+		b, err := os.ReadFile(list)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // the thread has ended
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, child := range strings.Fields(string(b)) {
+			n, err := strconv.Atoi(child)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// peak is the most that a process ever had in RAM, in octets.
+func peak(pid int) (uint64, error) {
+	m, err := memoryOf(pid, "VmHWM")
+	if err != nil {
+		return 0, err
+	}
+	return m[0], nil
+}
+
+// memoryOf reads figures of a process's memory, as /proc names them, in octets.
+func memoryOf(pid int, keys ...string) ([]uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil, err
+	}
+	return parseMemory(string(b), keys...)
+}
+
+func parseMemory(status string, keys ...string) ([]uint64, error) {
+	var out []uint64
+	for _, key := range keys {
 		_, rest, ok := strings.Cut(status, "\n"+key+":")
 		f := strings.Fields(rest)
 		if !ok || len(f) < 2 || f[1] != "kB" {
-			return 0, 0, fmt.Errorf("no %s: the process has ended", key)
+			return nil, fmt.Errorf("no %s: the process has ended", key)
 		}
 		n, err := strconv.ParseUint(f[0], 10, 64)
 		if err != nil {
-			return 0, 0, err
+			return nil, err
 		}
-		*to = n * 1024
+		out = append(out, n*1024)
 	}
-	return now, peak, nil
+	return out, nil
 }
 
 func mib(n uint64) float64 { return float64(n) / (1 << 20) }
@@ -52,7 +109,7 @@ func sample(pid int) *sampler {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			if n, _, err := resident(pid); err == nil {
+			if n, err := resident(pid); err == nil {
 				s.most.Store(max(s.most.Load(), n))
 			}
 			select {
@@ -97,7 +154,7 @@ func (b *bench) overload(ctx context.Context, t *tunnel) (values, error) {
 			}
 			for i, p := range []*process{t.client, t.gateway} {
 				if o.err == nil {
-					to[i], _, o.err = resident(p.pid())
+					to[i], o.err = resident(p.pid())
 				}
 			}
 		}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,13 +34,32 @@ PASS
 	}
 }
 
-func TestParseResident(t *testing.T) {
-	now, peak, err := parseResident("Name:\tmartlet\nVmHWM:\t    2100 kB\nVmRSS:\t    2068 kB\nThreads:\t1\n")
-	if err != nil || now != 2068*1024 || peak != 2100*1024 {
-		t.Error(now, peak, err)
+func TestParseMemory(t *testing.T) {
+	m, err := parseMemory("Name:\tmartlet\nVmHWM:\t    2100 kB\nVmRSS:\t    2068 kB\nThreads:\t1\n", "VmRSS", "VmHWM")
+	if diff := cmp.Diff([]uint64{2068 * 1024, 2100 * 1024}, m); diff != "" || err != nil {
+		t.Error(diff, err)
 	}
-	if _, _, err := parseResident("Name:\tmartlet\nState:\tZ (zombie)\n"); err == nil {
+	if _, err := parseMemory("Name:\tmartlet\nState:\tZ (zombie)\n", "VmRSS"); err == nil {
 		t.Error("a zombie has memory")
+	}
+}
+
+// TestChildren: a process that this one started is found.
+func TestChildren(t *testing.T) {
+	child := exec.CommandContext(t.Context(), "cat")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	children, err := childrenOf(os.Getpid())
+	if err != nil || !slices.Contains(children, child.Process.Pid) {
+		t.Errorf("%v, %v: no %d", children, err, child.Process.Pid)
+	}
+	if err := errors.Join(in.Close(), child.Wait()); err != nil {
+		t.Error(err)
 	}
 }
 
