@@ -3,6 +3,7 @@ package tun_test
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"martlet/tun"
@@ -27,8 +28,12 @@ func TestHandedOver(t *testing.T) {
 	if n := len(a.device.Queues()); n != 2 || len(opened[0].Queues()) != 0 {
 		t.Errorf("%d queues, and %d are left", n, len(opened[0].Queues()))
 	}
-	super := false
-	relay(t, a.device, b.device, func(_ tun.Device, _ int, f tun.Frame) { super = super || f.Offload.GSO != tun.GSONone })
+	var super atomic.Bool
+	relay(t, a.device, b.device, func(_ tun.Device, _ int, f tun.Frame) {
+		if f.Offload.GSO != tun.GSONone {
+			super.Store(true)
+		}
+	})
 	for _, family := range families {
 		transfer(t, a, b, family.server, 1<<20)
 	}
@@ -41,7 +46,7 @@ func TestHandedOver(t *testing.T) {
 	if err := b.device.SetMTU(1380); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("the MTU is set by who has closed it: %v", err)
 	}
-	if !super && a.device.Takes(tun.GSOTCPv4) {
+	if !super.Load() && a.device.Takes(tun.GSOTCPv4) {
 		t.Error("no super-packet came")
 	}
 	if _, err := tun.Take(tun.Handed{Name: "x"}, nil, nil); err == nil {
