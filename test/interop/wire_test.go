@@ -7,9 +7,12 @@ import (
 )
 
 // outside is what may be seen on the wire between tunnel ends: IKE and ESP in UDP, or in TCP
-// where UDP is not answered, and what a link needs (ARP, neighbour and listener discovery).
+// where UDP is not answered, what a host says of those for an end that was killed (port unreachable),
+// and what a link needs (ARP, neighbour and listener discovery).
 const outside = "(udp and (port 500 or port 4500)) or (tcp port 4500) or arp or (icmp6 and ip6[40] >= 133 and ip6[40] <= 137) or " +
-	"(ip6[6] == 0 and ip6[40] == 58 and ip6[48] == 143) or (ip6[6] == 0 and ip6[40] == 58 and ip6[48] >= 130 and ip6[48] <= 132)"
+	"(ip6[6] == 0 and ip6[40] == 58 and ip6[48] == 143) or (ip6[6] == 0 and ip6[40] == 58 and ip6[48] >= 130 and ip6[48] <= 132) or " +
+	"(icmp[0:2] == 0x0303 and icmp[17] == 17 and (icmp[28:2] == 4500 or icmp[30:2] == 500 or icmp[30:2] == 4500)) or " +
+	"(icmp6 and ip6[40:2] == 0x0104 and ip6[54] == 17 and (ip6[88:2] == 4500 or ip6[90:2] == 500 or ip6[90:2] == 4500))"
 
 // wiretap is a tcpdump that shows what must not be there.
 type wiretap struct{ proc *process }
