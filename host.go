@@ -45,6 +45,8 @@ type host struct {
 	applied  bool // what does not depend on peers is set
 	restored bool // nothing is set any more
 	rulesSet firewall.Rules
+	// routesSet are in force, so that an SA in another's place does not wait for what is there.
+	routesSet route.Config
 	// holeUntil is when the kill switch closes that was opened for a login; zero: it is closed.
 	holeUntil time.Time
 	reached   reached
@@ -190,6 +192,7 @@ func (h *host) moved() {
 	if !h.applied {
 		return
 	}
+	h.routesSet = route.Config{} // a link that went took its routes along
 	if h.needs.again {
 		h.rulesSet = firewall.Rules{}
 	}
@@ -306,11 +309,25 @@ func (h *host) apply() error {
 	if err := h.filter(); err != nil {
 		return err
 	}
-	if err := h.router.Set(h.routes()); err != nil {
+	if err := h.route(); err != nil {
 		return err
 	}
 	h.resolvers.wish(h.names())
 	h.applied = true
+	return nil
+}
+
+// route sets addresses and routes, unless they are in force.
+func (h *host) route() error {
+	routes := h.routes()
+	if reflect.DeepEqual(routes, h.routesSet) {
+		return nil
+	}
+	h.routesSet = route.Config{}
+	if err := h.router.Set(routes); err != nil {
+		return err
+	}
+	h.routesSet = routes
 	return nil
 }
 
