@@ -19,6 +19,7 @@ import (
 type parentProcess struct {
 	services privsep.Services
 	files    config.Files
+	forget   func() // the files that were read
 	call     func(do string, in, out any) ([]*os.File, error)
 	told     told
 	end      context.Context  // is done when the program is to end

@@ -26,7 +26,7 @@ func join() error {
 	}
 	end, cancel := context.WithCancel(context.Background())
 	hangups := make(chan os.Signal, 1)
-	p := &parentProcess{services: client, files: client, end: end, hangups: hangups}
+	p := &parentProcess{services: client, files: client, forget: client.Forget, end: end, hangups: hangups}
 	p.call = func(do string, in, out any) ([]*os.File, error) { return client.Call(do, in, out) }
 	p.user, p.limits = client.User()
 	if err := client.More(&p.told); err != nil {

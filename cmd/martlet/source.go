@@ -70,10 +70,12 @@ func (s *source) load(cmd *cobra.Command, more ...setting) (*config.Config, erro
 		}
 		return nil, usage(cmd, errors.New("the configuration is not named: "+named))
 	}
-	if parent == nil { // else it has told them
-		for _, w := range c.Warnings {
-			fmt.Fprintln(cmd.ErrOrStderr(), w)
-		}
+	if parent != nil { // which has told the warnings
+		parent.forget()
+		return c, nil
+	}
+	for _, w := range c.Warnings {
+		fmt.Fprintln(cmd.ErrOrStderr(), w)
 	}
 	return c, nil
 }

@@ -21,6 +21,7 @@ type hello struct {
 	Process int             `json:"process"`
 	User    string          `json:"user"`
 	Limits  []string        `json:"limits,omitempty"` // what it is not kept from
+	Files   []told          `json:"files,omitempty"`
 	More    json.RawMessage `json:"more,omitempty"`
 }
 
@@ -33,6 +34,7 @@ type Client struct {
 	mu    sync.Mutex
 	last  uint64
 	calls map[uint64]chan message
+	given given
 }
 
 // Join is nil, but in a process that Start made. Then it is the first that this does. Signals
@@ -69,6 +71,9 @@ func Join() (*Client, error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(m.Body, &c.hello)
+	}
+	if err == nil {
+		err = c.give(c.hello.Files, m.files)
 	}
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package privsep
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -120,46 +119,4 @@ func (c *Client) Secret(name string) ([]byte, error) {
 // ReplaceSecret implements Services.
 func (c *Client) ReplaceSecret(name string, b []byte) error {
 	return c.order(doReplace, secret{name, b})
-}
-
-// Open implements config.Files, as the next do.
-func (c *Client) Open(path string) (*os.File, error) { return c.fileOf(toRead, path) }
-
-// Stat follows links.
-func (c *Client) Stat(path string) (fs.FileInfo, error) { return c.info(toLook, path) }
-
-// Lstat does not.
-func (c *Client) Lstat(path string) (fs.FileInfo, error) { return c.info(toLookAt, path) }
-
-// EvalSymlinks returns the path without links.
-func (c *Client) EvalSymlinks(path string) (string, error) {
-	var out string
-	_, err := c.Call(doFile, asked{toResolve, path}, &out)
-	return out, pathError(path, err)
-}
-
-// fileOf is one of the parent's files.
-func (c *Client) fileOf(how, path string) (*os.File, error) {
-	file, err := c.file(doFile, asked{how, path})
-	return file, pathError(path, err)
-}
-
-func (c *Client) info(how, path string) (fs.FileInfo, error) {
-	file, err := c.fileOf(how, path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return file.Stat()
-}
-
-// pathError is as package os has it.
-func pathError(path string, err error) error {
-	if f, ok := errors.AsType[*fault](err); ok && f.Errno != 0 {
-		err = f.Errno
-	}
-	if err == nil {
-		return nil
-	}
-	return &fs.PathError{Op: "open", Path: path, Err: err}
 }

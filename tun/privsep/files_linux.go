@@ -28,8 +28,10 @@ type asked struct {
 // itself, the child may read in the same way. So it is the configuration that names them, as root wrote it, and never the
 // child. Of a folder that was read it may read each file, and no link out of it.
 type Files struct {
-	mu   sync.Mutex
-	seen map[asked]bool
+	mu      sync.Mutex
+	seen    map[asked]bool
+	inTurn  []asked // what was asked for until a child was started, which asks for the same
+	started bool
 }
 
 func (f *Files) note(how, path string) {
@@ -39,6 +41,36 @@ func (f *Files) note(how, path string) {
 		f.seen = map[asked]bool{}
 	}
 	f.seen[asked{how, path}] = true
+	if !f.started {
+		f.inTurn = append(f.inTurn, asked{how, path})
+	}
+}
+
+// told is an answer that a child has before it asks.
+type told struct {
+	Asked asked  `json:"asked"`
+	Path  string `json:"path,omitempty"` // toResolve
+	Fault *fault `json:"fault,omitempty"`
+	File  bool   `json:"file,omitempty"` // the next of those that come along is it
+}
+
+// answers are to what was asked for until now, in turn, as far as one message takes them.
+func (f *Files) answers() (out []told, files []*os.File) {
+	f.mu.Lock()
+	all := f.inTurn
+	f.inTurn, f.started = nil, true
+	f.mu.Unlock()
+	for _, a := range all {
+		if len(files) == maxFiles {
+			break
+		}
+		file, path, err := f.get(a)
+		if file != nil {
+			files = append(files, file)
+		}
+		out = append(out, told{Asked: a, Path: path, Fault: faultOf(err), File: file != nil})
+	}
+	return out, files
 }
 
 // Open implements config.Files.

@@ -188,6 +188,7 @@ func beChild(c *Client) {
 			}
 		}
 	case "set":
+		note("recovered", c.Recover())
 		note("routes", c.Router().Set(testRoutes))
 		note("rules", c.Firewall().Set(testRules))
 		names, err := c.Resolvers()

@@ -68,6 +68,27 @@ const (
 	maxAtWork = 32
 )
 
+// recoverEarly does it while the child starts, which takes longer. A kill switch comes first where there is one.
+func (s *Server) recoverEarly() {
+	if s.settings.KillSwitch {
+		return
+	}
+	s.early = make(chan error, 1)
+	early := s.early
+	s.working.Go(func() { early <- s.Services.Recover() })
+}
+
+func (s *Server) recovered() error {
+	s.mu.Lock()
+	early := s.early
+	s.early = nil
+	s.mu.Unlock()
+	if early != nil {
+		return <-early
+	}
+	return s.Services.Recover()
+}
+
 func (s *Server) open(w wantedDevice) (any, []*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -37,7 +37,7 @@ func TestRestored(t *testing.T) {
 			if clean || err != nil || !strings.Contains(how, "killed") {
 				t.Errorf("in order %v, %s, %v", clean, how, err)
 			}
-			if len(m.log) != 6 || !slices.Equal(m.log[3:], c.last) {
+			if len(m.log) != 7 || !slices.Equal(m.log[4:], c.last) {
 				t.Errorf("done: %q", m.log)
 			}
 		})
@@ -52,7 +52,7 @@ func TestTakenBack(t *testing.T) {
 	if status, clean, how, err := c.Finish(); status != 0 || !clean || err != nil {
 		t.Errorf("%s: %d, in order %v, %v", how, status, clean, err)
 	}
-	if want := []string{"routes", "rules", "names", "no names", "no routes", "no rules"}; !slices.Equal(m.log, want) {
+	if want := []string{"recovered", "routes", "rules", "names", "no names", "no routes", "no rules"}; !slices.Equal(m.log, want) {
 		t.Errorf("done %q, want %q", m.log, want)
 	}
 }

@@ -33,6 +33,7 @@ type Server struct {
 	names    dns.Host
 	set      struct{ routes, rules, names bool } // that the child has not taken back
 	control  os.FileInfo                         // of the socket
+	early    chan error                          // of Recover while the child starts, for who asks for it first
 	working  sync.WaitGroup
 }
 
@@ -79,16 +80,7 @@ func (s *Server) answer(m message) (answer message, fds []int, done func()) {
 		answer.Body, err = json.Marshal(out)
 		answer.Fault = faultOf(err)
 	}
-	for _, f := range files {
-		if c, err := f.SyscallConn(); err == nil {
-			_ = c.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
-		}
-	}
-	return answer, fds, func() {
-		for _, f := range files {
-			_ = f.Close() // the child has its own
-		}
-	}
+	return answer, descriptors(files), (&message{files: files}).drop
 }
 
 func (s *Server) do(m message) (answer any, files []*os.File, err error) {
@@ -117,7 +109,7 @@ func (s *Server) do(m message) (answer any, files []*os.File, err error) {
 	}
 	switch m.Do {
 	case doRecover:
-		err = s.Services.Recover()
+		err = s.recovered()
 	case doOpen:
 		return s.open(in.device)
 	case doMTU:

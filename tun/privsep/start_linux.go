@@ -100,20 +100,29 @@ func (s *Server) Start(o Options) (*Child, error) {
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
+	s.recoverEarly()
 	go func() {
 		err := s.serve(c.wire)
 		c.served <- err
 		_ = c.cmd.Process.Kill() // it says nothing any more, or what it must not; or it has ended
 	}()
-	text, err := json.Marshal(h)
-	if err == nil {
-		err = c.wire.write(message{Do: tellHello, Body: text})
-	}
-	if err != nil {
+	if err := c.greet(h, s.Files); err != nil {
 		c.Kill()
 		return nil, err
 	}
 	return c, nil
+}
+
+// greet tells the child who its parent is, and gives it the files that it reads first.
+func (c *Child) greet(h hello, of *Files) error {
+	answers, files := of.answers()
+	h.Files = answers
+	defer (&message{files: files}).drop()
+	text, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return c.wire.write(message{Do: tellHello, Body: text}, descriptors(files)...)
 }
 
 // pair are two ends of a stream.

@@ -36,12 +36,22 @@ type message struct {
 	files []*os.File
 }
 
-// drop closes the files that came along.
+// drop closes the files that came along, or went: the other end has its own.
 func (m *message) drop() {
 	for _, f := range m.files {
 		_ = f.Close() // nothing was written to it here
 	}
 	m.files = nil
+}
+
+// descriptors are those of files, which stay open as long as these do.
+func descriptors(files []*os.File) (out []int) {
+	for _, f := range files {
+		if c, err := f.SyscallConn(); err == nil {
+			_ = c.Control(func(fd uintptr) { out = append(out, int(fd)) })
+		}
+	}
+	return out
 }
 
 // wire is one end.
