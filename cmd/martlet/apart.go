@@ -50,6 +50,7 @@ const (
 // work is what a command does in a child.
 type work struct {
 	source  *source
+	spare   *spare
 	args    []string
 	log     string // of the background
 	command string // that tells the password

@@ -106,7 +106,10 @@ func separate(cmd *cobra.Command, c *config.Config, log *zap.Logger, user *privs
 	if to != nil {
 		more.Notify, more.Watchdog = true, to.watchdog
 	}
-	child, err := server.Start(privsep.Options{User: user, Args: os.Args, Env: w.source.from.Env, More: more})
+	child, err := w.spare.take(user)
+	if err == nil {
+		err = server.Serve(child, more)
+	}
 	if err != nil {
 		return &martlet.Error{
 			Code: "host", What: "the process that is to speak to the network could not be started as " + user.Name, Why: err.Error(),

@@ -12,6 +12,13 @@ import (
 // identity is whom a process without rights would run as.
 type identity struct{}
 
+// spare is a child that starts while this process reads its configuration.
+type spare struct{}
+
+func startSpare(bool) *spare { return nil }
+
+func (*spare) drop() {}
+
 // join, filesOf, apart and separate are of Linux.
 func join() error { return nil }
 

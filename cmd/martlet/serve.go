@@ -30,6 +30,8 @@ privilege: map 500 and 4500 to them, and set ike_port and nat_port.`,
 		Example: "  sudo martlet serve -c /etc/martlet/gateway.toml\n  martlet serve --userspace -c gateway.toml --set node.ike_port=5500",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			spare := startSpare(userspace)
+			defer spare.drop()
 			from.files = filesOf()
 			flags := doorFlags{userspace: userspace, monitor: monitor}
 			c, err := from.load(cmd, flags.settings()...)
@@ -41,8 +43,9 @@ privilege: map 500 and 4500 to them, and set ike_port and nat_port.`,
 			case err != nil:
 				return err
 			case user != nil:
-				return separate(cmd, c, logger, user, work{source: &from})
+				return separate(cmd, c, logger, user, work{source: &from, spare: spare})
 			}
+			spare.drop()
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
 			inProcess, why := inProcess(c)

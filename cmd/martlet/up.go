@@ -73,6 +73,8 @@ node.mark and node.table each.`,
 			if detached && !inBackground() && parent == nil {
 				return background(cmd.Context())
 			}
+			spare := startSpare(doors.userspace)
+			defer spare.drop()
 			resume := deferCollection()
 			defer resume()
 			name, child := "", ""
@@ -122,7 +124,7 @@ node.mark and node.table each.`,
 				}
 				return upElsewhere(cmd, c, name, child, wait)
 			}
-			u := &bringUp{name: name, child: child, verbose: verbose, wait: wait, connected: resume, command: command}
+			u := &bringUp{name: name, child: child, verbose: verbose, wait: wait, connected: func() { time.AfterFunc(time.Second, resume) }, command: command}
 			if detached {
 				u.log = cmp.Or(log, filepath.Join(c.Node.State, "up.log"))
 				u.stands = func() error { return detach(u.log) }
@@ -131,8 +133,9 @@ node.mark and node.table each.`,
 			case err != nil:
 				return err
 			case user != nil:
-				return separate(cmd, c, u.logger(cmd, c), user, work{source: &from, args: picked, log: u.log, command: command})
+				return separate(cmd, c, u.logger(cmd, c), user, work{source: &from, spare: spare, args: picked, log: u.log, command: command})
 			}
+			spare.drop()
 			return u.run(cmd, c, reread(&from))
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -56,7 +56,10 @@ func beParent() {
 		reports <- string(body)
 		return nil, nil, nil
 	}
-	c, err := s.Start(Options{User: testUser, Args: os.Args, Env: os.Environ(), More: order{Do: os.Getenv(parentVariable), Paths: []string{"/", "/", "/"}}})
+	c, err := Spawn(testUser, os.Args, os.Environ())
+	if err == nil {
+		err = s.Serve(c, order{Do: os.Getenv(parentVariable), Paths: []string{"/", "/", "/"}})
+	}
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -90,7 +93,10 @@ func child(t *testing.T, s *Server, o order) (found, *Child) {
 		reports <- f
 		return nil, nil, err
 	}
-	c, err := s.Start(Options{User: testUser, Args: os.Args[:1], Env: os.Environ(), More: o})
+	c, err := Spawn(testUser, os.Args[:1], os.Environ())
+	if err == nil {
+		err = s.Serve(c, o)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,3 +147,22 @@ func TestControlSocket(t *testing.T) {
 		t.Errorf("it is still there: %v", err)
 	}
 }
+
+// TestUnserved: a child that no server has yet waits, and is ended as one that is served.
+func TestUnserved(t *testing.T) {
+	needRoot(t)
+	c, err := Spawn(testUser, os.Args[:1], os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Done():
+		t.Errorf("it did not wait: %v", c.cmd.ProcessState)
+	default:
+	}
+	c.Kill()
+	<-c.Done()
+	if status := c.cmd.ProcessState.String(); !strings.Contains(status, "killed") {
+		t.Error(status)
+	}
+}

@@ -57,17 +57,11 @@ func Identify(name string) (*Identity, error) {
 	return &Identity{u.Username, uint32(uid), uint32(gid)}, nil
 }
 
-// Options are of a child.
-type Options struct {
-	User *Identity
-	Args []string // with the program's name
-	Env  []string
-	More any // what the child is told, for its Client's More
-}
-
-// Child is a process that a Server serves.
+// Child is a process without rights.
 type Child struct {
-	server *Server
+	user   Identity
+	limits []string // what it is not kept from
+	server *Server  // that serves it
 	wire   *wire
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when it has ended
@@ -75,50 +69,53 @@ type Child struct {
 	served chan error    // why it is not served any more
 }
 
-// Start starts this program again, without rights. Where the system does not let it be of another user
-// it stays of ours, and has no rights all the same. Limits that the child hears of tell so.
-func (s *Server) Start(o Options) (*Child, error) {
-	more, err := json.Marshal(o.More)
-	if err != nil {
-		return nil, err
-	}
-	h := hello{Process: os.Getpid(), User: o.User.Name, More: more}
+// Spawn starts this program again, without rights, with arguments, of which the first is its name, and an environment. Where the
+// system does not let it be of another user it stays of ours, and has no rights all the same. It waits in Join until a
+// Server serves it.
+func Spawn(user *Identity, args, env []string) (*Child, error) {
 	ours, theirs, err := pair()
 	if err != nil {
 		return nil, err
 	}
-	c := &Child{server: s, wire: &wire{conn: ours}, done: make(chan struct{}), served: make(chan error, 1)}
-	id := o.User
-	h.Limits, err = c.start(o, id, theirs)
+	c := &Child{user: *user, wire: &wire{conn: ours}, done: make(chan struct{}), served: make(chan error, 1)}
+	err = c.start(args, env, theirs, false)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL) {
 		// A container or a unit may lack CAP_SETUID and CAP_SETGID, or have one user only.
-		h.User = "root"
-		why := fmt.Sprintf("it is of user root, since it may not become %s: %v", id.Name, err)
-		h.Limits, err = c.start(o, nil, theirs)
-		h.Limits = append(h.Limits, why)
+		why := fmt.Sprintf("it is of user root, since it may not become %s: %v", user.Name, err)
+		err = c.start(args, env, theirs, true)
+		c.limits = append(c.limits, why)
+		c.user.Name = "root"
 	}
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
+	return c, nil
+}
+
+// Serve tells a child who its parent is, and more for its Client's More, and serves it.
+func (s *Server) Serve(c *Child, more any) error {
+	c.server = s
 	s.recoverEarly()
 	go func() {
 		err := s.serve(c.wire)
 		c.served <- err
 		_ = c.cmd.Process.Kill() // it says nothing any more, or what it must not; or it has ended
 	}()
-	if err := c.greet(h, s.Files); err != nil {
+	if err := c.greet(more); err != nil {
 		c.Kill()
-		return nil, err
+		return err
 	}
-	return c, nil
+	return nil
 }
 
-// greet tells the child who its parent is, and gives it the files that it reads first.
-func (c *Child) greet(h hello, of *Files) error {
-	answers, files := of.answers()
-	h.Files = answers
+// greet also gives the child the files that it reads first.
+func (c *Child) greet(more any) error {
+	answers, files := c.server.Files.answers()
 	defer (&message{files: files}).drop()
-	text, err := json.Marshal(h)
+	text, err := json.Marshal(more)
+	if err == nil {
+		text, err = json.Marshal(hello{Process: os.Getpid(), User: c.user.Name, Limits: c.limits, Files: answers, More: text})
+	}
 	if err != nil {
 		return err
 	}
@@ -142,20 +139,20 @@ func pair() (ours *net.UnixConn, theirs *os.File, err error) {
 
 // start starts the process from a thread that is restricted, and ends when the process has: a signal
 // tells a process of the end of the thread that started it.
-func (c *Child) start(o Options, id *Identity, theirs *os.File) (limits []string, err error) {
+func (c *Child) start(args, env []string, theirs *os.File, asOurs bool) error {
 	cmd := exec.Command(self)
-	cmd.Args, cmd.Env = o.Args, append(o.Env[:len(o.Env):len(o.Env)], variable+"=1")
+	cmd.Args, cmd.Env = args, append(env[:len(env):len(env)], variable+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if id != nil {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.UID, Gid: id.GID}
+	if !asOurs {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.user.UID, Gid: c.user.GID}
 	}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: nothing else may run on this thread
 		var err error
-		if limits, err = restrict(id != nil, o.Env); err == nil {
+		if c.limits, err = restrict(!asOurs, env); err == nil {
 			err = cmd.Start()
 		}
 		started <- err
@@ -165,10 +162,10 @@ func (c *Child) start(o Options, id *Identity, theirs *os.File) (limits []string
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, err
+		return err
 	}
 	c.cmd = cmd
-	return limits, nil
+	return nil
 }
 
 // Signal tells the child of a signal. It need not be allowed to send it one.
@@ -176,8 +173,11 @@ func (c *Child) Signal(number syscall.Signal) error {
 	return c.wire.write(message{Do: tellSignal, Body: json.RawMessage(strconv.Itoa(int(number)))})
 }
 
-// Kill ends the child.
-func (c *Child) Kill() { _ = c.wire.conn.Close() }
+// Kill ends the child, whether it is served or not.
+func (c *Child) Kill() {
+	_ = c.cmd.Process.Kill() // it may have ended
+	_ = c.wire.conn.Close()
+}
 
 // Done is closed when the child has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
