@@ -263,7 +263,7 @@ func shorten(text string) string {
 // strangers notes the variables that are no key, and that no secret of "env:NAME" is.
 func (f *faults) strangers(all []variable, asked map[string]bool, root *table) {
 	for _, v := range all {
-		if !asked[v.name] && !serviceLink.MatchString(v.name+"="+v.val) {
+		if !asked[v.name] && !serviceLink().MatchString(v.name+"="+v.val) {
 			f.stranger(v, root)
 		}
 	}

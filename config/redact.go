@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -42,10 +43,12 @@ func Redact(text []byte) ([]byte, error) {
 
 // secretComment matches where a secret stands in a comment, a line that was taken out of use, and
 // whether it is somewhere else.
-var secretComment = regexp.MustCompile(`(?i)(?:secret|password)["']?\s*=\s*["']*(file:|env:)?`)
+var secretComment = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(?:secret|password)["']?\s*=\s*["']*(file:|env:)?`)
+})
 
 func looksSecret(comment []byte) bool {
-	return slices.ContainsFunc(secretComment.FindAllSubmatch(comment, -1), func(m [][]byte) bool { return len(m[1]) == 0 })
+	return slices.ContainsFunc(secretComment().FindAllSubmatch(comment, -1), func(m [][]byte) bool { return len(m[1]) == 0 })
 }
 
 // NamedFiles are the relative paths of the certificates, keys, revocation lists and secrets that the

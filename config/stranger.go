@@ -50,7 +50,7 @@ const guessNone = 1 << 10
 func guessAt(t reflect.Type, rest string, at *table, path string) guess {
 	best := guess{typ: t, path: path, key: strings.ToLower(rest)}
 	best.far = distance(best.key, keysOf(t))
-	if renamed, ok := foreign[best.key]; ok && slices.Contains(keysOf(t), renamed.key) {
+	if renamed, ok := foreign()[best.key]; ok && slices.Contains(keysOf(t), renamed.key) {
 		best.far = 0
 	}
 	if word, _, ok := strings.Cut(best.key, "_"); ok && best.far == guessNone {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 
 	"martlet/crypto/suite"
 )
@@ -21,7 +22,7 @@ func (f *faults) unknown(t reflect.Type, at position, path, key string) {
 // same table that is.
 func suggest(t reflect.Type, path, key string) (meant, hint string) {
 	keys := keysOf(t)
-	if renamed, ok := foreign[key]; ok {
+	if renamed, ok := foreign()[key]; ok {
 		if slices.Contains(keys, renamed.key) {
 			return renamed.key, fmt.Sprintf("it is called %s here", renamed.key)
 		}
@@ -40,38 +41,40 @@ func suggest(t reflect.Type, path, key string) (meant, hint string) {
 }
 
 // foreign are keys as other programs call them: strongSwan's swanctl.conf above all.
-var foreign = map[string]struct{ key, say string }{
-	"remote_addrs":  {"remote", "that is remote in [connection.NAME]"},
-	"remote_port":   {"port", "that is port in [connection.NAME]"},
-	"vips":          {"request", `that is request = ["ipv4", "ipv6"] in [connection.NAME]`},
-	"pools":         {"pool", "that is pool in [connection.NAME]"},
-	"addrs":         {"addresses", "that is addresses in [pool.NAME]"},
-	"dpd_delay":     {"liveness", "that is liveness in [connection.NAME]"},
-	"local_ts":      {"local", "that is local in [connection.NAME.child.NAME]"},
-	"remote_ts":     {"remote", "that is remote in [connection.NAME.child.NAME]"},
-	"esp_proposals": {"proposals", "that is proposals in [connection.NAME.child.NAME]"},
-	"children":      {"child", "that is [connection.NAME.child.NAME]"},
-	"certs":         {"cert", "that is cert in [connection.NAME.local]"},
-	"cacerts":       {"ca", "that is ca in [connection.NAME.peer]"},
-	"eap_identity":  {"eap_id", "that is user in [connection.NAME.local]"},
-	"aaa_id":        {"eap_server", "that is eap_server in [connection.NAME.local]"},
-	"ppk_id":        {"ppk", "that is the NAME of [connection.NAME.ppk.NAME]"},
-	"psk":           {"secret", "that is secret in [connection.NAME.local]"},
-	"connections":   {"connection", "the table is [connection.NAME]"},
-	"version":       {"", "leave it out: only IKEv2 is spoken"},
-	"encap":         {"", "leave it out: ESP is always in UDP"},
-	"fragmentation": {"", "leave it out, or set fragment_size in [connection.NAME]"},
-	"secrets":       {"", "a secret stands in [connection.NAME.local], as secret"},
-	"keylog":        {"key_log", "that is key_log in [node]"},
-	"username":      {"user", "that is user in [connection.NAME.local] or [proxy.NAME]"},
-	"socks5":        {"proxy", "the table is [proxy.NAME]"},
-	"http_proxy":    {"proxy", "the table is [proxy.NAME]"},
-	"port_forward":  {"forward", "the table is [forward.NAME]"},
-	"local_forward": {"forward", "that is local in [forward.NAME]"},
-	"nameservers":   {"tunnel_servers", "that is tunnel_servers in [dns], or dns in [connection.NAME]"},
-	"split_dns":     {"tunnel", "that is tunnel in [dns], or domains in [connection.NAME]"},
-	"metrics":       {"monitor", "that is monitor in [node]"},
-}
+var foreign = sync.OnceValue(func() map[string]struct{ key, say string } {
+	return map[string]struct{ key, say string }{
+		"remote_addrs":  {"remote", "that is remote in [connection.NAME]"},
+		"remote_port":   {"port", "that is port in [connection.NAME]"},
+		"vips":          {"request", `that is request = ["ipv4", "ipv6"] in [connection.NAME]`},
+		"pools":         {"pool", "that is pool in [connection.NAME]"},
+		"addrs":         {"addresses", "that is addresses in [pool.NAME]"},
+		"dpd_delay":     {"liveness", "that is liveness in [connection.NAME]"},
+		"local_ts":      {"local", "that is local in [connection.NAME.child.NAME]"},
+		"remote_ts":     {"remote", "that is remote in [connection.NAME.child.NAME]"},
+		"esp_proposals": {"proposals", "that is proposals in [connection.NAME.child.NAME]"},
+		"children":      {"child", "that is [connection.NAME.child.NAME]"},
+		"certs":         {"cert", "that is cert in [connection.NAME.local]"},
+		"cacerts":       {"ca", "that is ca in [connection.NAME.peer]"},
+		"eap_identity":  {"eap_id", "that is user in [connection.NAME.local]"},
+		"aaa_id":        {"eap_server", "that is eap_server in [connection.NAME.local]"},
+		"ppk_id":        {"ppk", "that is the NAME of [connection.NAME.ppk.NAME]"},
+		"psk":           {"secret", "that is secret in [connection.NAME.local]"},
+		"connections":   {"connection", "the table is [connection.NAME]"},
+		"version":       {"", "leave it out: only IKEv2 is spoken"},
+		"encap":         {"", "leave it out: ESP is always in UDP"},
+		"fragmentation": {"", "leave it out, or set fragment_size in [connection.NAME]"},
+		"secrets":       {"", "a secret stands in [connection.NAME.local], as secret"},
+		"keylog":        {"key_log", "that is key_log in [node]"},
+		"username":      {"user", "that is user in [connection.NAME.local] or [proxy.NAME]"},
+		"socks5":        {"proxy", "the table is [proxy.NAME]"},
+		"http_proxy":    {"proxy", "the table is [proxy.NAME]"},
+		"port_forward":  {"forward", "the table is [forward.NAME]"},
+		"local_forward": {"forward", "that is local in [forward.NAME]"},
+		"nameservers":   {"tunnel_servers", "that is tunnel_servers in [dns], or dns in [connection.NAME]"},
+		"split_dns":     {"tunnel", "that is tunnel in [dns], or domains in [connection.NAME]"},
+		"metrics":       {"monitor", "that is monitor in [node]"},
+	}
+})
 
 // tableOf names the table that has a key, as a header; empty if none has.
 func tableOf(key string) string {

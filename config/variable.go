@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -35,8 +36,10 @@ var notKeys = []string{
 
 // serviceLink matches NAME=VALUE as Kubernetes sets it, in every container of a namespace, for a
 // Service whose name is martlet or begins with martlet-. That must keep no container from starting.
-var serviceLink = regexp.MustCompile(`^MARTLET_(\w+_)?(SERVICE_HOST=[\da-f.:]+|SERVICE_PORT(_\w+)?=\d+|` +
-	`PORT(_\d+_[A-Z]+)?=[a-z]+://\S+|PORT_\d+_[A-Z]+_(PROTO=[a-z]+|PORT=\d+|ADDR=[\da-f.:]+))$`)
+var serviceLink = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^MARTLET_(\w+_)?(SERVICE_HOST=[\da-f.:]+|SERVICE_PORT(_\w+)?=\d+|` +
+		`PORT(_\d+_[A-Z]+)?=[a-z]+://\S+|PORT_\d+_[A-Z]+_(PROTO=[a-z]+|PORT=\d+|ADDR=[\da-f.:]+))$`)
+})
 
 // inCapitals writes a key or a name as variables have it.
 func inCapitals(key string) string {
