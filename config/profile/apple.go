@@ -3,6 +3,7 @@ package profile
 import (
 	"bytes"
 	"crypto/x509"
+	"slices"
 	"strings"
 
 	"martlet/crypto/pki"
@@ -14,7 +15,7 @@ const (
 )
 
 // appleCAs are the payloads that hold one certificate.
-var appleCAs = map[string]bool{"com.apple.security.root": true, "com.apple.security.pkcs1": true, "com.apple.security.pem": true}
+var appleCAs = []string{"com.apple.security.root", "com.apple.security.pkcs1", "com.apple.security.pem"}
 
 func appleFormat() format {
 	return format{"Apple configuration profile (.mobileconfig)", func(data []byte) bool {
@@ -73,7 +74,7 @@ func (a *apple) payload(p *bag) {
 		a.vpns = append(a.vpns, p)
 	case kind == applePKCS12, strings.HasPrefix(kind, "com.apple.security.acme"), strings.HasPrefix(kind, "com.apple.security.scep"):
 		a.p12s[strings.ToUpper(p.text("PayloadUUID"))] = p
-	case appleCAs[kind]:
+	case slices.Contains(appleCAs, kind):
 		certs, err := pki.ParseCertificates(p.octets("PayloadContent"))
 		if err != nil {
 			a.note(p.at("PayloadContent"), "the certificate is not carried over: %s", bare(err))

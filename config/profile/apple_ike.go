@@ -171,14 +171,6 @@ func (a *apple) trusted(ike *bag) []string {
 	return a.authorities(ike.place, cas)
 }
 
-var (
-	appleEncryption = map[string]string{
-		"DES": "des", "3DES": "3des", "AES-128": "aes128", "AES-256": "aes256", "AES-128-GCM": "aes128gcm16", "AES-256-GCM": "aes256gcm16", "ChaCha20Poly1305": "chacha20poly1305",
-	}
-	appleIntegrity = map[string]string{"SHA1-96": "sha1", "SHA1-160": "sha1", "SHA2-256": "sha256", "SHA2-384": "sha384", "SHA2-512": "sha512"}
-	applePQ        = map[int]string{35: "mlkem512", 36: "mlkem768", 37: "mlkem1024"}
-)
-
 // suites carries the two sets of algorithms over. A profile offers exactly one, and what it does
 // not say is AES-256, SHA2-256 and group 14.
 func (a *apple) suites(c *config.Connection, ike *bag) {
@@ -217,8 +209,12 @@ func (a *apple) words(b *bag, isIKE, ke, fallback bool) []string {
 		}
 		return known[value]
 	}
-	words := []string{word("EncryptionAlgorithm", encryption, appleEncryption)}
-	hash := word("IntegrityAlgorithm", integrity, appleIntegrity)
+	words := []string{word("EncryptionAlgorithm", encryption, map[string]string{
+		"DES": "des", "3DES": "3des", "AES-128": "aes128", "AES-256": "aes256", "AES-128-GCM": "aes128gcm16", "AES-256-GCM": "aes256gcm16", "ChaCha20Poly1305": "chacha20poly1305",
+	})}
+	hash := word("IntegrityAlgorithm", integrity, map[string]string{
+		"SHA1-96": "sha1", "SHA1-160": "sha1", "SHA2-256": "sha256", "SHA2-384": "sha384", "SHA2-512": "sha512",
+	})
 	switch aead := strings.Contains(encryption, "GCM") || strings.Contains(encryption, "Poly"); {
 	case aead && isIKE:
 		words = append(words, "prf"+hash)
@@ -229,14 +225,14 @@ func (a *apple) words(b *bag, isIKE, ke, fallback bool) []string {
 	if !ke {
 		return []string{strings.Join(words, "-")}
 	}
-	words = append(words, word("DiffieHellmanGroup", fmt.Sprint(group), byText(groupWords)))
+	words = append(words, word("DiffieHellmanGroup", fmt.Sprint(group), byText(groupWords())))
 	without := strings.Join(words, "-")
 	for i, element := range pq[:min(len(pq), 7)] {
 		method := newBag(b.place, map[string]any{"PostQuantumKeyExchangeMethods": element}).number("PostQuantumKeyExchangeMethods", 0)
 		if method == 0 {
 			continue
 		}
-		words = append(words, fmt.Sprintf("ke%d_%s", i+1, word("PostQuantumKeyExchangeMethods", fmt.Sprint(method), byText(applePQ))))
+		words = append(words, fmt.Sprintf("ke%d_%s", i+1, word("PostQuantumKeyExchangeMethods", fmt.Sprint(method), map[string]string{"35": "mlkem512", "36": "mlkem768", "37": "mlkem1024"})))
 	}
 	with := strings.Join(words, "-")
 	if with != without && fallback {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"martlet/config"
@@ -109,25 +110,27 @@ func (d *draft) awsTunnel(at, name string, t *element) {
 }
 
 // awsWords are AWS's names in strongSwan's keywords.
-var awsWords = map[string]string{
-	"aes-128-cbc": "aes128", "aes-256-cbc": "aes256", "aes-128-gcm-16": "aes128gcm16", "aes-256-gcm-16": "aes256gcm16", "aes128-gcm-16": "aes128gcm16", "aes256-gcm-16": "aes256gcm16",
-	"sha1": "sha1", "sha256": "sha256", "sha2-256": "sha256", "sha2-384": "sha384", "sha2-512": "sha512", "hmac-sha1-96": "sha1", "hmac-sha2-256": "sha256", "hmac-sha2-384": "sha384", "hmac-sha2-512": "sha512",
-	"hmac-sha2-256-128": "sha256", "hmac-sha2-384-192": "sha384", "hmac-sha2-512-256": "sha512",
-}
+var awsWords = sync.OnceValue(func() map[string]string {
+	return map[string]string{
+		"aes-128-cbc": "aes128", "aes-256-cbc": "aes256", "aes-128-gcm-16": "aes128gcm16", "aes-256-gcm-16": "aes256gcm16", "aes128-gcm-16": "aes128gcm16", "aes256-gcm-16": "aes256gcm16",
+		"sha1": "sha1", "sha256": "sha256", "sha2-256": "sha256", "sha2-384": "sha384", "sha2-512": "sha512", "hmac-sha1-96": "sha1", "hmac-sha2-256": "sha256", "hmac-sha2-384": "sha384", "hmac-sha2-512": "sha512",
+		"hmac-sha2-256-128": "sha256", "hmac-sha2-384-192": "sha384", "hmac-sha2-512-256": "sha512",
+	}
+})
 
 // awsSuite writes the algorithms in strongSwan's keywords.
 func (d *draft) awsSuite(at string, s awsSuite) []string {
 	var words []string
 	for _, name := range []string{s.encryption, s.authentication} {
 		name = strings.ToLower(strings.TrimSpace(name))
-		if awsWords[name] == "" {
+		if awsWords()[name] == "" {
 			d.note(at, "%s is not known", quoted(name))
 			continue
 		}
-		words = append(words, awsWords[name])
+		words = append(words, awsWords()[name])
 	}
 	number := newBag("", map[string]any{"group": strings.TrimPrefix(strings.ToLower(strings.TrimSpace(s.group)), "group")}).number("group", 0)
-	if group := groupWords[number]; group != "" {
+	if group := groupWords()[number]; group != "" {
 		words = append(words, group)
 	} else {
 		d.note(at+".perfect_forward_secrecy", "%s is not known", quoted(s.group))

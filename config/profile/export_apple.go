@@ -12,9 +12,9 @@ import (
 	"martlet/crypto/suite"
 )
 
-// The words of Apple's IKEv2 dictionary.
-var (
-	appleIKE = map[suite.Transform]string{
+// appleIKE are the words of Apple's IKEv2 dictionary.
+func appleIKE() map[suite.Transform]string {
+	return map[suite.Transform]string{
 		{Type: suite.TypeEncr, ID: suite.EncrAESGCM16, KeyLen: 256}: "AES-256-GCM",
 		{Type: suite.TypeEncr, ID: suite.EncrAESGCM16, KeyLen: 128}: "AES-128-GCM",
 		{Type: suite.TypeEncr, ID: suite.EncrChaCha20Poly1305}:      "ChaCha20Poly1305",
@@ -29,9 +29,10 @@ var (
 		{Type: suite.TypeInteg, ID: suite.IntegHMACSHA2_512_256}:    "SHA2-512",
 		{Type: suite.TypeInteg, ID: suite.IntegHMACSHA1_96}:         "SHA1-96",
 	}
-	// P-256 is known since iOS 8.3, and x25519 is not on all devices in use.
-	appleGroups = []uint16{suite.KEECP256, suite.KEECP384, suite.KEECP521, suite.KEX25519, suite.KEMODP3072, suite.KEMODP4096, suite.KEMODP2048, suite.KEMODP1024}
-)
+}
+
+// appleGroups are those that it knows: P-256 since iOS 8.3, and x25519 not on all devices in use.
+var appleGroups = []uint16{suite.KEECP256, suite.KEECP384, suite.KEECP521, suite.KEX25519, suite.KEMODP3072, suite.KEMODP4096, suite.KEMODP2048, suite.KEMODP1024}
 
 const appleCan = "it knows AES-128 and AES-256 with GCM or with SHA-2, ChaCha20-Poly1305, and the groups ecp256, ecp384, ecp521, x25519 and modp2048 to 4096: set proposals = [\"aes256gcm16-prfsha256-ecp256\"], and at the gateway too"
 
@@ -82,7 +83,7 @@ func writeApple(x *exporter) error {
 		return x.cannot(err.Error(), "choose another one")
 	}
 	if x.c.Routes.None || len(x.c.Routes.List) > 0 {
-		x.note("routes", "%s", exportWhy["routes"])
+		x.note("routes", "%s", exportWhy()["routes"])
 	}
 	x.note("", "the profile is not signed: the device shows that, and takes it")
 	x.main(".mobileconfig", data)
@@ -183,7 +184,7 @@ func (x *exporter) appleKind(cert *x509.Certificate) (string, error) {
 // appleSuites are the algorithms and the lives of the SAs.
 func (x *exporter) appleSuites() (dict, error) {
 	child := x.only()
-	ike, esp, err := x.chosen(child, appleIKE, appleIKE, appleGroups, appleCan)
+	ike, esp, err := x.chosen(child, appleIKE(), appleIKE(), appleGroups, appleCan)
 	if err != nil {
 		return nil, err
 	}

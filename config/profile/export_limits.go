@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 
 	"martlet/config"
 )
@@ -64,25 +65,27 @@ func (x *exporter) strongswan() bool {
 }
 
 // exportWhy is what to say about keys that have no counterpart, where there is more to say than that.
-var exportWhy = map[string]string{
-	"tickets":          "not carried over: it resumes no SA, and proves itself anew",
-	"reauth":           "not carried over: it proves itself anew when the gateway says so",
-	"routes":           "not carried over: it sends into the tunnel what the gateway agrees to",
-	"request":          "not carried over: it asks for addresses of both families, and takes what there is",
-	"local.eap_id":     "not carried over: the name in user is heard by the gateway, and by who stands between",
-	"local.eap_server": "not carried over: the name of the EAP server is that of the gateway, or any",
-	"local.eap_ca":     "not carried over: the EAP server's certificate must be below the CA of the gateway",
-	"local.inner":      "not carried over: the server chooses the method inside the tunnel",
-	"local.tls":        "not carried over: the two choose the version of TLS",
-	"peer.revocation":  "not carried over: whether certificates are revoked is not asked, or as that system is set",
-	"strict":           "not carried over: which hashes are good enough that program knows by itself",
-	"ppk":              "not carried over: it has no post-quantum pre-shared keys",
-	"child.remote":     "not carried over: it asks for everything, and the gateway says what it gets",
-	"rekey":            "not carried over: when SAs are replaced that program knows by itself",
-	"child.rekey":      "not carried over: when SAs are replaced that program knows by itself",
-	"lifetime":         "not carried over: when SAs end that program knows by itself",
-	"child.lifetime":   "not carried over: when SAs end that program knows by itself",
-}
+var exportWhy = sync.OnceValue(func() map[string]string {
+	return map[string]string{
+		"tickets":          "not carried over: it resumes no SA, and proves itself anew",
+		"reauth":           "not carried over: it proves itself anew when the gateway says so",
+		"routes":           "not carried over: it sends into the tunnel what the gateway agrees to",
+		"request":          "not carried over: it asks for addresses of both families, and takes what there is",
+		"local.eap_id":     "not carried over: the name in user is heard by the gateway, and by who stands between",
+		"local.eap_server": "not carried over: the name of the EAP server is that of the gateway, or any",
+		"local.eap_ca":     "not carried over: the EAP server's certificate must be below the CA of the gateway",
+		"local.inner":      "not carried over: the server chooses the method inside the tunnel",
+		"local.tls":        "not carried over: the two choose the version of TLS",
+		"peer.revocation":  "not carried over: whether certificates are revoked is not asked, or as that system is set",
+		"strict":           "not carried over: which hashes are good enough that program knows by itself",
+		"ppk":              "not carried over: it has no post-quantum pre-shared keys",
+		"child.remote":     "not carried over: it asks for everything, and the gateway says what it gets",
+		"rekey":            "not carried over: when SAs are replaced that program knows by itself",
+		"child.rekey":      "not carried over: when SAs are replaced that program knows by itself",
+		"lifetime":         "not carried over: when SAs end that program knows by itself",
+		"child.lifetime":   "not carried over: when SAs end that program knows by itself",
+	}
+})
 
 // rest notes the keys that are set to something and that nobody marked as carried, so that nothing
 // is dropped silently.
@@ -116,7 +119,7 @@ func (x *exporter) table(key, path string, v, usual reflect.Value) {
 				x.table("child.", path+name+"."+k+".", reflect.ValueOf(*x.c.Children[k]), reflect.ValueOf(*usual.Field(i).Interface().(map[string]*config.Child)["net"]))
 			}
 		default:
-			why := exportWhy[key+name]
+			why := exportWhy()[key+name]
 			if why == "" {
 				why = "not carried over: " + x.people + " has no such key"
 			}

@@ -12,9 +12,9 @@ import (
 	"martlet/crypto/suite"
 )
 
-// The words of Set-VpnConnectionIPsecConfiguration, of IKE and of ESP.
-var (
-	windowsIKE = map[suite.Transform]string{
+// windowsIKE and windowsESP are the words of Set-VpnConnectionIPsecConfiguration.
+func windowsIKE() map[suite.Transform]string {
+	return map[suite.Transform]string{
 		{Type: suite.TypeEncr, ID: suite.EncrAESGCM16, KeyLen: 256}: "GCMAES256",
 		{Type: suite.TypeEncr, ID: suite.EncrAESGCM16, KeyLen: 128}: "GCMAES128",
 		{Type: suite.TypeEncr, ID: suite.EncrAESCBC, KeyLen: 256}:   "AES256",
@@ -27,7 +27,10 @@ var (
 		{Type: suite.TypeInteg, ID: suite.IntegHMACSHA2_384_192}:    "SHA384",
 		{Type: suite.TypeInteg, ID: suite.IntegHMACSHA1_96}:         "SHA1",
 	}
-	windowsESP = map[suite.Transform]string{
+}
+
+func windowsESP() map[suite.Transform]string {
+	return map[suite.Transform]string{
 		{Type: suite.TypeEncr, ID: suite.EncrAESGCM16, KeyLen: 256}: "GCMAES256",
 		{Type: suite.TypeEncr, ID: suite.EncrAESGCM16, KeyLen: 192}: "GCMAES192",
 		{Type: suite.TypeEncr, ID: suite.EncrAESGCM16, KeyLen: 128}: "GCMAES128",
@@ -37,11 +40,18 @@ var (
 		{Type: suite.TypeInteg, ID: suite.IntegHMACSHA2_256_128}:    "SHA256128",
 		{Type: suite.TypeInteg, ID: suite.IntegHMACSHA1_96}:         "SHA196",
 	}
-	windowsGroups = []uint16{suite.KEECP384, suite.KEECP256, suite.KEMODP2048, suite.KEMODP1024}
-	// windowsDH and windowsPFS are the names of a group in IKE and in a child.
-	windowsDH  = map[uint16]string{suite.KEECP384: "ECP384", suite.KEECP256: "ECP256", suite.KEMODP2048: "Group14", suite.KEMODP1024: "Group2"}
-	windowsPFS = map[uint16]string{suite.KEECP384: "ECP384", suite.KEECP256: "ECP256", suite.KEMODP2048: "PFS2048", suite.KEMODP1024: "PFS2", 0: "None"}
-)
+}
+
+var windowsGroups = []uint16{suite.KEECP384, suite.KEECP256, suite.KEMODP2048, suite.KEMODP1024}
+
+// windowsDH and windowsPFS are the names of a group in IKE and in a child.
+func windowsDH() map[uint16]string {
+	return map[uint16]string{suite.KEECP384: "ECP384", suite.KEECP256: "ECP256", suite.KEMODP2048: "Group14", suite.KEMODP1024: "Group2"}
+}
+
+func windowsPFS() map[uint16]string {
+	return map[uint16]string{suite.KEECP384: "ECP384", suite.KEECP256: "ECP256", suite.KEMODP2048: "PFS2048", suite.KEMODP1024: "PFS2", 0: "None"}
+}
 
 const windowsCan = "it knows AES with GCM, SHA-256 or SHA-1, in IKE SHA-384 too, and the groups ecp256, ecp384 and modp2048: set proposals = [\"aes256gcm16-prfsha384-ecp384\"], and at the gateway too"
 
@@ -81,7 +91,7 @@ func writePowerShell(x *exporter) error {
 	if err := x.eapOnly(); err != nil {
 		return err
 	}
-	ike, esp, err := x.chosen(x.only(), windowsIKE, windowsESP, windowsGroups, windowsCan)
+	ike, esp, err := x.chosen(x.only(), windowsIKE(), windowsESP(), windowsGroups, windowsCan)
 	if err != nil {
 		return err
 	}
@@ -110,8 +120,8 @@ func writePowerShell(x *exporter) error {
 		auth = esp.encryption
 	}
 	s.line("Set-VpnConnectionIPsecConfiguration -ConnectionName $name -AllUserConnection -Force `")
-	s.line("    -EncryptionMethod %s -IntegrityCheckMethod %s -DHGroup %s `", ike.encryption, ike.hash, windowsDH[ike.group])
-	s.line("    -CipherTransformConstants %s -AuthenticationTransformConstants %s -PfsGroup %s", cipher, auth, windowsPFS[esp.group])
+	s.line("    -EncryptionMethod %s -IntegrityCheckMethod %s -DHGroup %s `", ike.encryption, ike.hash, windowsDH()[ike.group])
+	s.line("    -CipherTransformConstants %s -AuthenticationTransformConstants %s -PfsGroup %s", cipher, auth, windowsPFS()[esp.group])
 	x.windowsRoutes(s)
 	s.line("Write-Host ('The connection ' + $name + ' is there: open it in the settings, or by rasdial.')")
 	x.windowsNotes()

@@ -6,21 +6,26 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/config"
 	"martlet/crypto/suite"
 )
 
 var (
-	ipsecSectionLine = regexp.MustCompile(`(?m)^(conn[ \t]+\S+|config[ \t]+setup)[ \t\r]*(#.*)?$`)
+	ipsecSectionLine = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^(conn[ \t]+\S+|config[ \t]+setup)[ \t\r]*(#.*)?$`)
+	})
 	// libreswanOnly are keys that strongSwan does not have.
-	libreswanOnly = regexp.MustCompile(`(?m)^\s+(ikev2|phase2alg|phase2|(left|right)(rsasigkey|ckaid|addresspool|modecfgclient|modecfgserver|subnets|xauthserver|xauthclient|cat)|modecfg(dns|domains|pull)|narrowing|encapsulation|salifetime|ms-dh-downgrade|ipsec-interface|virtual-private|virtual_private|protostack|plutodebug|logfile|dumpdir|intermediate)\s*=`)
+	libreswanOnly = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^\s+(ikev2|phase2alg|phase2|(left|right)(rsasigkey|ckaid|addresspool|modecfgclient|modecfgserver|subnets|xauthserver|xauthclient|cat)|modecfg(dns|domains|pull)|narrowing|encapsulation|salifetime|ms-dh-downgrade|ipsec-interface|virtual-private|virtual_private|protostack|plutodebug|logfile|dumpdir|intermediate)\s*=`)
+	})
 )
 
 func ipsecFormats() []format {
 	return []format{
-		{"Libreswan ipsec.conf", func(data []byte) bool { return ipsecSectionLine.Match(data) && libreswanOnly.Match(data) }, func(d *draft, data []byte) error { return readIPsec(d, data, true) }},
-		{"strongSwan ipsec.conf", func(data []byte) bool { return ipsecSectionLine.Match(data) && !libreswanOnly.Match(data) }, func(d *draft, data []byte) error { return readIPsec(d, data, false) }},
+		{"Libreswan ipsec.conf", func(data []byte) bool { return ipsecSectionLine().Match(data) && libreswanOnly().Match(data) }, func(d *draft, data []byte) error { return readIPsec(d, data, true) }},
+		{"strongSwan ipsec.conf", func(data []byte) bool { return ipsecSectionLine().Match(data) && !libreswanOnly().Match(data) }, func(d *draft, data []byte) error { return readIPsec(d, data, false) }},
 	}
 }
 

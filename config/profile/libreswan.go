@@ -3,20 +3,23 @@ package profile
 import (
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/crypto/suite"
 )
 
 // libreswanWords are the words of Libreswan's proposals that strongSwan writes in another way.
-var libreswanWords = map[string]string{
-	"aes_gcm256": "aes256gcm16", "aes_gcm_256": "aes256gcm16", "aes_gcm_c_256": "aes256gcm16", "aes_gcm_16_256": "aes256gcm16",
-	"aes_gcm128": "aes128gcm16", "aes_gcm_128": "aes128gcm16", "aes_gcm_c_128": "aes128gcm16", "aes_gcm_16_128": "aes128gcm16",
-	"aes_gcm": "aes256gcm16-aes128gcm16", "aes_gcm_c": "aes256gcm16-aes128gcm16", "aes_gcm_16": "aes256gcm16-aes128gcm16",
-	"aes": "aes256-aes128", "aes_cbc": "aes256-aes128", "aes_cbc256": "aes256", "aes_cbc_256": "aes256", "aes_256": "aes256",
-	"aes_cbc128": "aes128", "aes_cbc_128": "aes128", "aes_128": "aes128", "aes_ctr256": "aes256ctr", "aes_ctr_256": "aes256ctr", "aes_ctr128": "aes128ctr", "aes_ctr_128": "aes128ctr",
-	"chacha20_poly1305": "chacha20poly1305", "sha2": "sha256", "sha2_256": "sha256", "sha2_384": "sha384", "sha2_512": "sha512",
-	"hmac_sha2_256": "sha256", "hmac_sha2_512": "sha512", "hmac_sha1": "sha1", "ecp_256": "ecp256", "ecp_384": "ecp384", "ecp_521": "ecp521", "curve25519": "x25519",
-}
+var libreswanWords = sync.OnceValue(func() map[string]string {
+	return map[string]string{
+		"aes_gcm256": "aes256gcm16", "aes_gcm_256": "aes256gcm16", "aes_gcm_c_256": "aes256gcm16", "aes_gcm_16_256": "aes256gcm16",
+		"aes_gcm128": "aes128gcm16", "aes_gcm_128": "aes128gcm16", "aes_gcm_c_128": "aes128gcm16", "aes_gcm_16_128": "aes128gcm16",
+		"aes_gcm": "aes256gcm16-aes128gcm16", "aes_gcm_c": "aes256gcm16-aes128gcm16", "aes_gcm_16": "aes256gcm16-aes128gcm16",
+		"aes": "aes256-aes128", "aes_cbc": "aes256-aes128", "aes_cbc256": "aes256", "aes_cbc_256": "aes256", "aes_256": "aes256",
+		"aes_cbc128": "aes128", "aes_cbc_128": "aes128", "aes_128": "aes128", "aes_ctr256": "aes256ctr", "aes_ctr_256": "aes256ctr", "aes_ctr128": "aes128ctr", "aes_ctr_128": "aes128ctr",
+		"chacha20_poly1305": "chacha20poly1305", "sha2": "sha256", "sha2_256": "sha256", "sha2_384": "sha384", "sha2_512": "sha512",
+		"hmac_sha2_256": "sha256", "hmac_sha2_512": "sha512", "hmac_sha1": "sha1", "ecp_256": "ecp256", "ecp_384": "ecp384", "ecp_521": "ecp521", "curve25519": "x25519",
+	}
+})
 
 // libreswanKE are the groups that it offers where none is named.
 const libreswanKE = "modp2048-modp3072-modp4096-modp8192-ecp256-ecp384-ecp521-x25519"
@@ -61,9 +64,9 @@ func libreswanSuites(protocol suite.Protocol, text, groups string) []string {
 func libreswanProposal(text string) []string {
 	var words []string
 	for _, w := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return strings.ContainsRune("-;+!", r) }) {
-		if n, err := strconv.Atoi(strings.TrimPrefix(w, "dh")); err == nil && strings.HasPrefix(w, "dh") && groupWords[n] != "" {
-			w = groupWords[n]
-		} else if known := libreswanWords[w]; known != "" {
+		if n, err := strconv.Atoi(strings.TrimPrefix(w, "dh")); err == nil && strings.HasPrefix(w, "dh") && groupWords()[n] != "" {
+			w = groupWords()[n]
+		} else if known := libreswanWords()[w]; known != "" {
 			w = known
 		}
 		if w != "none" && w != "null" || len(words) == 0 {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 
 	"martlet/config"
 	"martlet/crypto/pki"
@@ -14,11 +15,11 @@ import (
 
 const nmService = "org.freedesktop.NetworkManager.strongswan"
 
-var nmSection = regexp.MustCompile(`(?m)^\[vpn\][ \t\r]*$`)
+var nmSection = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\[vpn\][ \t\r]*$`) })
 
 func nmFormat() format {
 	return format{"NetworkManager keyfile (.nmconnection)", func(data []byte) bool {
-		return nmSection.Match(data) && bytes.Contains(data, []byte("service-type="))
+		return nmSection().Match(data) && bytes.Contains(data, []byte("service-type="))
 	}, readNM}
 }
 

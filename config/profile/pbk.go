@@ -7,15 +7,16 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/config"
 	"martlet/crypto/suite"
 )
 
-var pbkLine = regexp.MustCompile(`(?m)^VpnStrategy=\d+[ \t\r]*$`)
+var pbkLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^VpnStrategy=\d+[ \t\r]*$`) })
 
 func pbkFormat() format {
-	return format{"Windows phone book (.pbk)", pbkLine.Match, readPBK}
+	return format{"Windows phone book (.pbk)", func(data []byte) bool { return pbkLine().Match(data) }, readPBK}
 }
 
 // readPBK carries over the IKEv2 entries of a phone book.
@@ -106,16 +107,6 @@ func (d *draft) pbkAuth(c *config.Connection, s *iniSection) {
 	}
 }
 
-// Codes of CustomIPSecPolicies, those that are known for sure.
-var (
-	pbkIntegrity  = map[uint32]string{0: "md5", 1: "sha1", 2: "sha256", 3: "sha384"}
-	pbkEncryption = map[uint32]string{0: "des", 1: "3des", 2: "aes128", 3: "aes192", 4: "aes256"}
-	pbkGroup      = map[uint32]string{3: "modp2048"}
-	pbkCipher     = map[uint32]string{3: "aes128", 5: "aes256"}
-	pbkAuthCode   = map[uint32]string{2: "sha256"}
-	pbkPFS        = map[uint32]string{0: "modpnone", 3: "modp2048"}
-)
-
 // pbkSuites carries over the one set of algorithms that Windows was set to.
 func (d *draft) pbkSuites(s *iniSection) (ike, esp []string) {
 	at := s.at("CustomIPSecPolicies")
@@ -125,8 +116,13 @@ func (d *draft) pbkSuites(s *iniSection) (ike, esp []string) {
 		return nil, nil
 	}
 	word := func(i int, codes map[uint32]string) string { return codes[binary.LittleEndian.Uint32(raw[4*i:])] }
-	integrity, encryption, group := word(0, pbkIntegrity), word(1, pbkEncryption), word(2, pbkGroup)
-	cipher, auth, pfs := word(3, pbkCipher), word(4, pbkAuthCode), word(5, pbkPFS)
+	// The codes that are known for sure.
+	integrity := word(0, map[uint32]string{0: "md5", 1: "sha1", 2: "sha256", 3: "sha384"})
+	encryption := word(1, map[uint32]string{0: "des", 1: "3des", 2: "aes128", 3: "aes192", 4: "aes256"})
+	group := word(2, map[uint32]string{3: "modp2048"})
+	cipher := word(3, map[uint32]string{3: "aes128", 5: "aes256"})
+	auth := word(4, map[uint32]string{2: "sha256"})
+	pfs := word(5, map[uint32]string{0: "modpnone", 3: "modp2048"})
 	if integrity == "" || encryption == "" || group == "" {
 		d.note(at, "the algorithms of IKE are not carried over, since not all of their codes are known: Martlet offers its own; set proposals in the connection")
 	} else {

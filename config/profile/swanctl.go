@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/config"
 	"martlet/crypto/suite"
@@ -15,13 +16,15 @@ import (
 
 // swanctlSection begins a section that only swanctl.conf has, and its including line.
 var (
-	swanctlSection = regexp.MustCompile(`(?m)^\s*(connections|secrets|pools|authorities)\s*(:[^{\n]*)?\{`)
-	swanctlInclude = regexp.MustCompile(`(?m)^\s*include\s+\S*conf\.d/`)
+	swanctlSection = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?m)^\s*(connections|secrets|pools|authorities)\s*(:[^{\n]*)?\{`)
+	})
+	swanctlInclude = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^\s*include\s+\S*conf\.d/`) })
 )
 
 func swanctlFormat() format {
 	return format{"strongSwan swanctl.conf", func(data []byte) bool {
-		return !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) && (swanctlSection.Match(data) || swanctlInclude.Match(data))
+		return !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) && (swanctlSection().Match(data) || swanctlInclude().Match(data))
 	}, readSwanctl}
 }
 
@@ -53,14 +56,16 @@ func readSwanctl(d *draft, data []byte) error {
 }
 
 // swanctlWithout are keys of a connection that have no counterpart, and why.
-var swanctlWithout = map[string]string{
-	"local_addrs": "not carried over: listen in [node] has the addresses of this host", "dscp": "not carried over: IKE has DSCP 0",
-	"keyingtries": "not carried over: a connection with keep = \"up\" is tried for ever", "pull": "not carried over: it is about IKEv1",
-	"aggressive": "not carried over: it is about IKEv1", "dpd_timeout": "not carried over: it is about IKEv1; with IKEv2 retransmission tells",
-	"send_certreq": "not carried over: the CAs that are trusted are always told", "send_cert": "not carried over: the certificate is always sent",
-	"rand_time": "not carried over: rekeying is spread over a tenth of its time by itself", "ocsp": "not carried over: revocation in the peer's table says what is asked",
-	"if_id_in": kernelNote, "if_id_out": kernelNote,
-	"mediation": "not carried over: there is no mediation", "mediated_by": "not carried over: there is no mediation", "mediation_peer": "not carried over: there is no mediation",
+func swanctlWithout() map[string]string {
+	return map[string]string{
+		"local_addrs": "not carried over: listen in [node] has the addresses of this host", "dscp": "not carried over: IKE has DSCP 0",
+		"keyingtries": "not carried over: a connection with keep = \"up\" is tried for ever", "pull": "not carried over: it is about IKEv1",
+		"aggressive": "not carried over: it is about IKEv1", "dpd_timeout": "not carried over: it is about IKEv1; with IKEv2 retransmission tells",
+		"send_certreq": "not carried over: the CAs that are trusted are always told", "send_cert": "not carried over: the certificate is always sent",
+		"rand_time": "not carried over: rekeying is spread over a tenth of its time by itself", "ocsp": "not carried over: revocation in the peer's table says what is asked",
+		"if_id_in": kernelNote, "if_id_out": kernelNote,
+		"mediation": "not carried over: there is no mediation", "mediated_by": "not carried over: there is no mediation", "mediation_peer": "not carried over: there is no mediation",
+	}
 }
 
 const kernelNote = "not carried over: it is an option of the kernel's IPsec, which Martlet does not use"
@@ -117,7 +122,7 @@ func (s *swanctl) connection(name string, in *settings) {
 	s.keeps(in, c)
 	s.route(in.place, c)
 	s.strict(in.at("remote.id"), c)
-	s.rest(in, swanctlWithout, "version", "remote_addrs", "remote_port", "local_port", "proposals", "vips", "mobike", "fragmentation", "encap", "dpd_delay",
+	s.rest(in, swanctlWithout(), "version", "remote_addrs", "remote_port", "local_port", "proposals", "vips", "mobike", "fragmentation", "encap", "dpd_delay",
 		"rekey_time", "reauth_time", "over_time", "unique", "childless", "ppk_id", "ppk_required", "pools")
 	s.keep(c)
 }

@@ -10,16 +10,18 @@ import (
 	"martlet/crypto/suite"
 )
 
-var swanctlChildWithout = map[string]string{
-	"updown": "not carried over: no script is run when a connection opens or closes", "hostaccess": "not carried over: it is for the script updown",
-	"sha256_96": "not carried over: SHA-256 is always cut to 128 bits", "ipcomp": "not carried over: nothing is compressed",
-	"rand_time": "not carried over: rekeying is spread over a tenth of its time by itself", "rand_bytes": "not carried over: rekeying is spread by itself", "rand_packets": "not carried over: rekeying is spread by itself",
-	"life_bytes": "not carried over: a child SA ends a tenth after rekey_bytes", "life_packets": "not carried over: a child SA ends after its last sequence number",
-	"inactivity": "not carried over: a child stays open when it is idle", "reqid": kernelNote, "priority": kernelNote, "interface": kernelNote,
-	"mark_in": kernelNote, "mark_out": kernelNote, "mark_in_sa": kernelNote, "set_mark_in": kernelNote, "set_mark_out": kernelNote, "if_id_in": kernelNote, "if_id_out": kernelNote,
-	"label": kernelNote, "label_mode": kernelNote, "hw_offload": kernelNote, "policies": kernelNote, "policies_fwd_out": kernelNote, "per_cpu_sas": "not carried over: parallel = N in the child is nearest to it",
-	"copy_df": "not carried over: the outer packet is never fragmented by us", "copy_ecn": "not carried over: ECN follows RFC 6040",
-	"ah_proposals": "not carried over: there is no AH", "pcpu_ts": kernelNote,
+func swanctlChildWithout() map[string]string {
+	return map[string]string{
+		"updown": "not carried over: no script is run when a connection opens or closes", "hostaccess": "not carried over: it is for the script updown",
+		"sha256_96": "not carried over: SHA-256 is always cut to 128 bits", "ipcomp": "not carried over: nothing is compressed",
+		"rand_time": "not carried over: rekeying is spread over a tenth of its time by itself", "rand_bytes": "not carried over: rekeying is spread by itself", "rand_packets": "not carried over: rekeying is spread by itself",
+		"life_bytes": "not carried over: a child SA ends a tenth after rekey_bytes", "life_packets": "not carried over: a child SA ends after its last sequence number",
+		"inactivity": "not carried over: a child stays open when it is idle", "reqid": kernelNote, "priority": kernelNote, "interface": kernelNote,
+		"mark_in": kernelNote, "mark_out": kernelNote, "mark_in_sa": kernelNote, "set_mark_in": kernelNote, "set_mark_out": kernelNote, "if_id_in": kernelNote, "if_id_out": kernelNote,
+		"label": kernelNote, "label_mode": kernelNote, "hw_offload": kernelNote, "policies": kernelNote, "policies_fwd_out": kernelNote, "per_cpu_sas": "not carried over: parallel = N in the child is nearest to it",
+		"copy_df": "not carried over: the outer packet is never fragmented by us", "copy_ecn": "not carried over: ECN follows RFC 6040",
+		"ah_proposals": "not carried over: there is no AH", "pcpu_ts": kernelNote,
+	}
 }
 
 // child carries over one child.
@@ -79,7 +81,7 @@ func (s *swanctl) child(c *config.Connection, name string, in *settings) {
 			}
 		}
 	}
-	s.rest(in, swanctlChildWithout, "mode", "local_ts", "remote_ts", "esp_proposals", "rekey_time", "life_time", "rekey_bytes", "rekey_packets", "tfc_padding", "replay_window",
+	s.rest(in, swanctlChildWithout(), "mode", "local_ts", "remote_ts", "esp_proposals", "rekey_time", "life_time", "rekey_bytes", "rekey_packets", "tfc_padding", "replay_window",
 		"copy_dscp", "start_action", "dpd_action", "close_action")
 	c.Children[s.unique(name, taken)] = child
 }

@@ -4,16 +4,19 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"martlet/config"
 )
 
 // groupWords are the keywords of key exchange groups by IANA's numbers.
-var groupWords = map[int]string{
-	1: "modp768", 2: "modp1024", 5: "modp1536", 14: "modp2048", 15: "modp3072", 16: "modp4096", 17: "modp6144", 18: "modp8192",
-	19: "ecp256", 20: "ecp384", 21: "ecp521", 31: "x25519", 32: "x448",
-}
+var groupWords = sync.OnceValue(func() map[int]string {
+	return map[int]string{
+		1: "modp768", 2: "modp1024", 5: "modp1536", 14: "modp2048", 15: "modp3072", 16: "modp4096", 17: "modp6144", 18: "modp8192",
+		19: "ecp256", 20: "ecp384", 21: "ecp521", 31: "x25519", 32: "x448",
+	}
+})
 
 // list splits a list at commas and blanks.
 func list(text string) []string {
