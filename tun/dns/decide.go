@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // environment is what is seen of a Linux or BSD host.
@@ -157,10 +158,10 @@ func throughNM(e environment, because func(string, ...any)) bool {
 	return true
 }
 
-var version = regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?`)
+var version = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?`) })
 
 func between(v string, low, high [3]int) bool {
-	m := version.FindStringSubmatch(v)
+	m := version().FindStringSubmatch(v)
 	if m == nil {
 		return false
 	}
@@ -185,11 +186,11 @@ func resolvconfFlavour(output string, exit int) string {
 	return resolvconfOpenresolv
 }
 
-var orderPrefix = regexp.MustCompile(`(?m)^([A-Za-z0-9-]+)\*$`)
+var orderPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^([A-Za-z0-9-]+)\*$`) })
 
 // debianPrefix finds in /etc/resolvconf/interface-order the first names that a record can have.
 func debianPrefix(order string) string {
-	if m := orderPrefix.FindStringSubmatch(order); m != nil {
+	if m := orderPrefix().FindStringSubmatch(order); m != nil {
 		return m[1] + "."
 	}
 	return ""

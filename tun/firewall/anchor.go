@@ -197,13 +197,13 @@ const (
 )
 
 var (
-	labelIn = regexp.MustCompile(`label "(martlet(?: was off| token \d{1,32})?)"`)
-	tokenIn = regexp.MustCompile(tokenSays)
+	labelIn = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`label "(martlet(?: was off| token \d{1,32})?)"`) })
+	tokenIn = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(tokenSays) })
 )
 
 // labelOf is the label of an anchor, by its rules.
 func labelOf(rules string) string {
-	if m := labelIn.FindStringSubmatch(rules); m != nil {
+	if m := labelIn().FindStringSubmatch(rules); m != nil {
 		return m[1]
 	}
 	return ""
@@ -218,7 +218,7 @@ func (f *anchored) enable() (label string, err error) {
 		if err != nil {
 			return "", err
 		}
-		if m := tokenIn.FindStringSubmatch(said); m != nil && len(m[1]) <= 32 {
+		if m := tokenIn().FindStringSubmatch(said); m != nil && len(m[1]) <= 32 {
 			return labelToken + m[1], nil
 		}
 		return labelPlain, nil // it stays enabled

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // grammar is which language a packet filter pf speaks: each system has gone its own way from OpenBSD's.
@@ -34,7 +35,7 @@ func (g grammar) anchor(device string) string { return g.parent + "/" + g.prefix
 // device is that of an anchor of ours, "" for those of others.
 func (g grammar) device(anchor string) string {
 	device, ours := strings.CutPrefix(anchor, g.anchor(""))
-	if !ours || !deviceOfPF.MatchString(device) {
+	if !ours || !deviceOfPF().MatchString(device) {
 		return ""
 	}
 	return device
@@ -193,12 +194,12 @@ func inet(a netip.Addr) string {
 	return "inet6"
 }
 
-var deviceOfPF = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*[0-9]$`)
+var deviceOfPF = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*[0-9]$`) })
 
 // checkPF refuses what the text could not say.
 func (r Rules) checkPF() error {
 	// The number at its end tells it from the words of the grammar.
-	if !deviceOfPF.MatchString(r.Device) {
+	if !deviceOfPF().MatchString(r.Device) {
 		return fmt.Errorf("firewall: device %q: want letters and digits with a number at the end, as in tun0, of which pf's rules have interfaces", r.Device)
 	}
 	for _, p := range r.Peers {
