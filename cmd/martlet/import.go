@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -148,7 +149,7 @@ func (i *importer) read(cmd *cobra.Command, file string) (*imported, error) {
 	if err != nil {
 		return nil, unreadable(called, err)
 	}
-	if len(data) <= maxProfile && (strings.EqualFold(filepath.Ext(file), ".toml") || ownTable.Match(data)) {
+	if len(data) <= maxProfile && (strings.EqualFold(filepath.Ext(file), ".toml") || ownTable().Match(data)) {
 		return in, in.readOwn(called, data, o.Files)
 	}
 	from, err := profile.Import(data, o)
@@ -164,7 +165,9 @@ func (i *importer) read(cmd *cobra.Command, file string) (*imported, error) {
 }
 
 // ownTable matches the header of a table that only a configuration of Martlet has.
-var ownTable = regexp.MustCompile(`(?m)^[ \t]*\[(connection|pool|user|radius|proxy|forward)\.[^\]\r\n]+\][ \t\r]*$`)
+var ownTable = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^[ \t]*\[(connection|pool|user|radius|proxy|forward)\.[^\]\r\n]+\][ \t\r]*$`)
+})
 
 // readOwn reads a configuration of Martlet, with those files that it names by relative paths in its
 // folder, which standard input does not have.

@@ -60,7 +60,7 @@ var vocabulary = sync.OnceValue(func() map[string]bool {
 })
 
 // named matches a value in the log, or a label of the metrics, whose key says that it is a name.
-var named = regexp.MustCompile(`\b([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"{},]+)`)
+var named = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\b([a-z_]+)=("(?:[^"\\]|\\.)*"|[^\s"{},]+)`) })
 
 // nameKeys are those keys, in logs, metrics and JSON, and what their values are.
 var nameKeys = map[string]string{
@@ -93,7 +93,7 @@ const defaultChild = "net"
 func (r *redactor) text(text string) string {
 	var b strings.Builder
 	for {
-		m := named.FindStringSubmatchIndex(text)
+		m := named().FindStringSubmatchIndex(text)
 		if m == nil {
 			break
 		}
@@ -153,15 +153,15 @@ func (r *redactor) tokens(text string) string {
 }
 
 var (
-	mac      = regexp.MustCompile(`^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5,7}$`)
-	hexWord  = regexp.MustCompile(`^(0x)?[0-9a-fA-F]+$`)
-	spi      = regexp.MustCompile(`^(0x)?([0-9a-f]{8}|[0-9a-f]{16})$`)
-	hostname = regexp.MustCompile(`^[\pL\pN_-]+(\.[\pL\pN_-]+)*\.[\pL-]{2,}$`)
-	ranges   = regexp.MustCompile(`^([0-9a-fA-F.:]+)-([0-9a-fA-F.:]+)$`)
-	spaced   = regexp.MustCompile(`^(.+?)(\[.*\])$`) // a selector and its ports
-	longest  = 10                                    // digits of a number
+	mac      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5,7}$`) })
+	hexWord  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(0x)?[0-9a-fA-F]+$`) })
+	spi      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(0x)?([0-9a-f]{8}|[0-9a-f]{16})$`) })
+	hostname = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\pL\pN_-]+(\.[\pL\pN_-]+)*\.[\pL-]{2,}$`) })
+	ranges   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-fA-F.:]+)-([0-9a-fA-F.:]+)$`) })
+	spaced   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+?)(\[.*\])$`) }) // a selector and its ports
+	longest  = 10                                                                                     // digits of a number
 	// embedded is an address in a longer word, or as parts of host names have it.
-	embedded = regexp.MustCompile(`\d{1,3}([.-]\d{1,3}){3}|::`)
+	embedded = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\d{1,3}([.-]\d{1,3}){3}|::`) })
 )
 
 // ownFiles may be named: they are the same on every host.
@@ -183,7 +183,7 @@ func (r *redactor) word(word string) string {
 		return inside
 	}
 	switch {
-	case mac.MatchString(word):
+	case mac().MatchString(word):
 		if strings.Trim(word, "0:-") == "" || strings.Trim(word, "fF:-") == "" {
 			return word
 		}
@@ -198,9 +198,9 @@ func (r *redactor) word(word string) string {
 		return strings.TrimSuffix(r.word(scheme)+"://"+r.word(host)+"/"+r.word(path), "/")
 	case strings.HasPrefix(word, "/") && word != "/" || strings.HasPrefix(word, "./") || strings.HasPrefix(word, "~"):
 		return r.path(word)
-	case spi.MatchString(word):
+	case spi().MatchString(word):
 		return word
-	case hostname.MatchString(word):
+	case hostname().MatchString(word):
 		if table, _, _ := strings.Cut(word, "."); tables[table] {
 			return r.key(word)
 		}
@@ -242,7 +242,7 @@ func (r *redactor) parts(word string) string {
 // isBlob tells what looks like octets that are written down.
 func (r *redactor) isBlob(word string) bool {
 	const short, long = 7, 24
-	if hexWord.MatchString(word) && strings.ContainsAny(word, "0123456789") && strings.ContainsAny(word, "abcdefABCDEF") && len(word) >= short {
+	if hexWord().MatchString(word) && strings.ContainsAny(word, "0123456789") && strings.ContainsAny(word, "abcdefABCDEF") && len(word) >= short {
 		return true
 	}
 	return len(word) >= long && strings.ContainsAny(word, "0123456789+/=") && !r.passes(word)
@@ -250,7 +250,7 @@ func (r *redactor) isBlob(word string) bool {
 
 // addressed redacts a word that is an address, with or without what addresses have around them.
 func (r *redactor) addressed(word string) (string, bool) {
-	if m := spaced.FindStringSubmatch(word); m != nil {
+	if m := spaced().FindStringSubmatch(word); m != nil {
 		if is, ok := r.addressed(m[1]); ok {
 			return is + r.parts(m[2]), true
 		}
@@ -269,7 +269,7 @@ func (r *redactor) addressed(word string) (string, bool) {
 		}
 		return is + ":" + strconv.Itoa(int(ap.Port())), true
 	}
-	if m := ranges.FindStringSubmatch(word); m != nil {
+	if m := ranges().FindStringSubmatch(word); m != nil {
 		from, err := netip.ParseAddr(m[1])
 		to, err2 := netip.ParseAddr(m[2])
 		if err == nil && err2 == nil {
@@ -281,7 +281,7 @@ func (r *redactor) addressed(word string) (string, bool) {
 
 // passes tells whether a word is harmless: of known words, single letters and short numbers.
 func (r *redactor) passes(word string) bool {
-	if embedded.MatchString(word) {
+	if embedded().MatchString(word) {
 		return false
 	}
 	for rest := word; rest != ""; {
@@ -365,7 +365,7 @@ func (r *redactor) subject(dn string) string {
 	for attribute := range strings.SplitSeq(dn, ",") {
 		_, value, _ := strings.Cut(attribute, "=")
 		if value = strings.Trim(strings.TrimSpace(value), `"`); value != "" && value != "*" {
-			if strings.Contains(value, "@") || hostname.MatchString(value) {
+			if strings.Contains(value, "@") || hostname().MatchString(value) {
 				r.identity(value)
 			} else {
 				r.name(kindName, value)
