@@ -272,6 +272,37 @@ func TestNoInit(t *testing.T) {
 	}
 }
 
+// TestNoPatternBeforeMain: every start of the program would pay for a pattern that is compiled
+// with its package. One that sync.OnceValue compiles costs only those who ask for it.
+func TestNoPatternBeforeMain(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || fits("test/*", s.dir) || s.dir == "cmd/martlet/dist/release" {
+			continue
+		}
+		var find func(n ast.Node) bool
+		find = func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncLit:
+				return false
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.FuncLit); ok { // called where it stands
+					ast.Inspect(f.Body, find)
+				}
+			case *ast.SelectorExpr:
+				if isSelector(n, "regexp", "MustCompile") || isSelector(n, "regexp", "MustCompilePOSIX") {
+					t.Errorf("%s: regexp.%s before main; wrap it in sync.OnceValue", s.pos(n), n.Sel.Name)
+				}
+			}
+			return true
+		}
+		for _, d := range s.file.Decls {
+			if g, ok := d.(*ast.GenDecl); ok {
+				ast.Inspect(g, find)
+			}
+		}
+	}
+}
+
 // TestNoSleep: a test waits for what it needs, never for a while. In the bubble of
 // synctest sleeping costs nothing and is exact.
 func TestNoSleep(t *testing.T) {
