@@ -5,7 +5,6 @@ import (
 	"maps"
 	"os"
 	"runtime"
-	"runtime/metrics"
 	"slices"
 	"strconv"
 
@@ -76,25 +75,21 @@ func forwardMetrics(x *exposition, s netstack.ForwardStatus) {
 func processMetrics(x *exposition) {
 	x.gauge("go_info", "The version of Go; the value is always 1.")
 	x.count(1, "version", runtime.Version())
-	families := []struct{ name, kind, help, source string }{
-		{"go_goroutines", "gauge", "Goroutines.", "/sched/goroutines:goroutines"},
-		{"go_gc_cycles_total", "counter", "Collections of garbage.", "/gc/cycles/total:gc-cycles"},
-		{"go_memstats_alloc_bytes", "gauge", "Octets of objects on the heap.", "/memory/classes/heap/objects:bytes"},
-		{"go_memstats_alloc_bytes_total", "counter", "Octets of all objects that were ever on the heap.", "/gc/heap/allocs:bytes"},
-		{"go_memstats_sys_bytes", "gauge", "Octets of memory from the system, those that were given back among them.", "/memory/classes/total:bytes"},
-		{"go_memstats_heap_released_bytes", "gauge", "Octets of the heap that were given back to the system.", "/memory/classes/heap/released:bytes"},
-	}
-	samples := make([]metrics.Sample, len(families))
-	for i := range families {
-		samples[i].Name = families[i].source
-	}
-	metrics.Read(samples)
-	for i, f := range families {
-		if samples[i].Value.Kind() == metrics.KindUint64 {
-			x.family(f.name, f.kind, f.help)
-			x.count(samples[i].Value.Uint64())
-		}
-	}
+	// Package runtime/metrics makes tables before main, at each start.
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	x.gauge("go_goroutines", "Goroutines.")
+	x.count(uint64(runtime.NumGoroutine()))
+	x.counter("go_gc_cycles_total", "Collections of garbage.")
+	x.count(uint64(m.NumGC))
+	x.gauge("go_memstats_alloc_bytes", "Octets of objects on the heap.")
+	x.count(m.HeapAlloc)
+	x.counter("go_memstats_alloc_bytes_total", "Octets of all objects that were ever on the heap.")
+	x.count(m.TotalAlloc)
+	x.gauge("go_memstats_sys_bytes", "Octets of memory from the system, those that were given back among them.")
+	x.count(m.Sys)
+	x.gauge("go_memstats_heap_released_bytes", "Octets of the heap that were given back to the system.")
+	x.count(m.HeapReleased)
 	if resident, ok := residentMemory(); ok {
 		x.gauge("process_resident_memory_bytes", "Octets of the process that are in memory.")
 		x.count(resident)
