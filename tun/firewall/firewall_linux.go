@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -47,11 +45,39 @@ func (f *firewall) Set(r Rules) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.set(r)
+}
+
+// set carries out a Set. f.mu is held.
+func (f *firewall) set(r Rules) error {
+	known := f.watch != nil && f.watch.calm
+	wanted, err := f.replace(r, known)
+	if known && errors.Is(err, unix.ENOENT) {
+		// What was taken for there is not: the watch has not heard of it yet, and has ended now.
+		if wanted, err = f.replace(r, false); err == nil {
+			f.log.Warn(putBack, zap.String("table", r.table()))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	f.tables, f.hole = wanted, r.HoleUntil
+	if f.watch != nil {
+		f.watch.calm = true
+	}
+	f.log.Debug("firewall set", zap.Stringer("table", r))
+	return nil
+}
+
+// replace sends what tables need to be what r says, and returns them. If it is known that the former ones
+// are in force this is what differs from them, and it fails with ENOENT if one of these is gone: a part of
+// a table is never made without the rest. f.mu is held.
+func (f *firewall) replace(r Rules, known bool) (wanted []table, err error) {
 	if f.watch == nil {
 		f.begin() // first, so that nothing is missed that comes after
 	}
-	wanted := r.tables()
-	err := f.commit("set table "+r.table(), func(conn *nftables.Conn) error {
+	wanted = r.tables()
+	return wanted, f.commit("set table "+r.table(), func(conn *nftables.Conn) error {
 		for _, t := range f.tables {
 			if !slices.ContainsFunc(wanted, t.same) {
 				erase(conn, t)
@@ -59,8 +85,10 @@ func (f *firewall) Set(r Rules) error {
 		}
 		for _, t := range wanted {
 			var former remains
-			if i := slices.IndexFunc(f.tables, t.same); i >= 0 {
-				former = remains{f.tables[i].chainNames(), f.tables[i].hole}
+			if i := slices.IndexFunc(f.tables, t.same); i >= 0 && known {
+				t, former = difference(t, f.tables[i])
+			} else if i >= 0 {
+				former = remains{chains: f.tables[i].chainNames(), hole: f.tables[i].hole}
 			} else if r.KillSwitch {
 				former = unknown(t) // a killed process may have left it, and it must not open
 			} else {
@@ -72,12 +100,6 @@ func (f *firewall) Set(r Rules) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	f.tables, f.hole = wanted, r.HoleUntil
-	f.log.Debug("firewall set", zap.Stringer("table", r))
-	return nil
 }
 
 // commit carries out one transaction. After an error the socket may have answers that
@@ -110,91 +132,6 @@ func (f *firewall) disconnect() error {
 	err := f.conn.CloseLasting()
 	f.conn = nil
 	return err
-}
-
-// remains are the parts of a table that may be there already.
-type remains struct {
-	chains []string
-	hole   bool
-}
-
-// unknown is what a table may have of which nothing is known.
-func unknown(t table) remains { return remains{chainNames, t.family == "inet"} }
-
-// build makes a table what t says, with a hole for so long. A chain that may be there already stays
-// and gets other rules: were it replaced by another one, a packet on its way could meet neither the
-// old rules nor the new ones.
-func build(conn *nftables.Conn, t table, former remains, hole time.Duration) error {
-	made := conn.AddTable(t.kernel())
-	set := holeSet(made)
-	if t.hole {
-		// Adding one that exists changes nothing, and then it does exist.
-		if err := conn.AddSet(set, nil); err != nil {
-			return err
-		}
-		conn.FlushSet(set)
-		if hole > 0 {
-			if err := conn.SetAddElements(set, holeElements(hole)); err != nil {
-				return err
-			}
-		}
-	}
-	for _, name := range former.chains {
-		if !slices.Contains(t.chainNames(), name) {
-			conn.DelChain(conn.AddChain(&nftables.Chain{Name: name, Table: made}))
-		}
-	}
-	policy := nftables.ChainPolicyAccept
-	for _, c := range t.chains {
-		point, priority := hooks[c.hook], hookPriorities[c.priority]
-		if t.family == "arp" {
-			point, priority = arpInput, nftables.ChainPriorityFilter
-		}
-		in := conn.AddChain(&nftables.Chain{
-			Name:     c.name,
-			Table:    made,
-			Type:     nftables.ChainType(c.kind),
-			Hooknum:  point,
-			Priority: priority,
-			Policy:   &policy,
-		})
-		if slices.Contains(former.chains, c.name) {
-			conn.FlushChain(in)
-		}
-		for _, line := range c.rules {
-			var exprs []expr.Any
-			for _, part := range line {
-				exprs = append(exprs, compile(part)...)
-			}
-			conn.AddRule(&nftables.Rule{Table: made, Chain: in, Exprs: exprs})
-		}
-	}
-	if former.hole && !t.hole { // no rule names it any more
-		if err := conn.AddSet(set, nil); err != nil {
-			return err
-		}
-		conn.DelSet(set)
-	}
-	return nil
-}
-
-// holeSet holds the protocols and ports that pass a hole. The kernel takes each out when its time is
-// over, whether we live or not.
-func holeSet(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{
-		Table: t, Name: "hole", HasTimeout: true, Concatenation: true,
-		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService),
-	}
-}
-
-// holeElements last so long. Each part of a key begins on 4 octets.
-func holeElements(last time.Duration) []nftables.SetElement {
-	var out []nftables.SetElement
-	for _, p := range portal {
-		key := binary.BigEndian.AppendUint16([]byte{p.protocol, 0, 0, 0}, p.port)
-		out = append(out, nftables.SetElement{Key: append(key, 0, 0), Timeout: last})
-	}
-	return out
 }
 
 func (f *firewall) Clear() error {

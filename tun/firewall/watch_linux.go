@@ -18,12 +18,15 @@ const (
 	fightTime = time.Minute
 )
 
+const putBack = "another program has removed the packet filter of the tunnel, or changed it; it is put back"
+
 // watch hears of each transaction that anybody carries out on nftables. Whoever loads rules of his own
 // most often begins with "flush ruleset", and takes ours away with them.
 type watch struct {
 	conn   *netlink.Conn
 	fights *rate.Limiter
 	told   bool
+	calm   bool          // nobody else has touched our tables, as far as was heard, since all of them was sent
 	done   chan struct{} // closed when nothing of it runs
 }
 
@@ -62,7 +65,8 @@ func (f *firewall) follow(w *watch) {
 					f.changed(w, m.Header.PID, attribute(m.Data[4:], unix.NFTA_GEN_PROC_NAME))
 				}
 				concerned = false
-			case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
+			case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN,
+				unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
 				// Tables, chains and rules have their table's name at the same place.
 				concerned = concerned || f.has(attribute(m.Data[4:], unix.NFTA_TABLE_NAME))
 			}
@@ -90,11 +94,13 @@ func (f *firewall) has(name string) bool {
 	return slices.ContainsFunc(f.tables, func(t table) bool { return t.name == name })
 }
 
-// lost tells of the end of a watch that nobody ended.
+// lost tells of the end of a watch that nobody ended. The next Set begins another one.
 func (f *firewall) lost(w *watch, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.watch == w {
+		f.watch = nil
+		w.conn.Close()
 		f.log.Warn("a program that removes our packet filter would not be noticed any more", zap.Error(err))
 	}
 }
@@ -104,7 +110,11 @@ func (f *firewall) lost(w *watch, err error) {
 func (f *firewall) changed(w *watch, port uint32, by string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.watch != w || port == f.port || f.whole() {
+	if f.watch != w || port == f.port {
+		return
+	}
+	w.calm = false // other rules may be as many
+	if f.whole() {
 		return
 	}
 	who := zap.String("program", by)
@@ -127,9 +137,10 @@ func (f *firewall) changed(w *watch, port uint32, by string) {
 		f.log.Error("the packet filter of the tunnel is not in force: another program has changed it, and it could not be put back", who, zap.Error(err))
 		return
 	}
+	w.calm = true
 	if !w.told {
 		w.told = true
-		f.log.Warn("another program has removed the packet filter of the tunnel, or changed it; it is put back", zap.String("table", f.tables[0].name), who)
+		f.log.Warn(putBack, zap.String("table", f.tables[0].name), who)
 	}
 }
 

@@ -1,10 +1,13 @@
 package firewall
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -79,6 +82,153 @@ func TestWatchPutsTablesBack(t *testing.T) {
 	}
 	if got := nft(t, "list", "ruleset"); got != "" {
 		t.Errorf("after Clear:\n%s", got)
+	}
+	if left := sockets(t); len(left) != 0 {
+		t.Errorf("left open: %v", left)
+	}
+}
+
+// Who changes a part of a table that is gone makes all of it, though the watch has heard of nothing.
+func TestSetBeforeTheWatchHears(t *testing.T) {
+	needNft(t)
+	netns.Enter(t)
+	other, open, more := answered("10.9.0.6/32"), answered("10.9.0.5/32"), answered("10.9.0.5/32")
+	open.IsolateClients, open.ClampMSS = false, 0
+	more.Masquerade = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")} // a chain more
+	holed := holed(time.Unix(1, 0))
+	holed.RestoreMark = true
+	for _, c := range []struct {
+		harm          string
+		before, after Rules
+	}{
+		{"flush ruleset", answered("10.9.0.5/32"), other},
+		{"flush ruleset", answered("10.9.0.5/32"), client()},
+		{"flush ruleset", client(), answered("10.9.0.5/32")},
+		{"flush ruleset", answered("10.9.0.5/32"), open},
+		{"flush ruleset", answered("10.9.0.5/32"), more},
+		{"flush ruleset", holed, holed},
+		{"delete table inet martlet-martlet0", answered("10.9.0.5/32"), other},
+		{"flush ruleset; add table inet martlet-martlet0", answered("10.9.0.5/32"), other},
+		{"delete chain inet martlet-martlet0 protect", answered("10.9.0.5/32"), other},
+	} {
+		fw, _, words := watched()
+		if err := fw.Set(c.before); err != nil {
+			t.Fatal(err)
+		}
+		fw.mu.Lock() // who watches waits for it
+		former := fw.watch
+		nft(t, strings.Fields(c.harm)...)
+		err := fw.set(c.after)
+		got := nft(t, "list", "ruleset")
+		fw.mu.Unlock()
+		if err != nil {
+			t.Fatalf("%s: %v", c.harm, err)
+		}
+		if diff := cmp.Diff(parts(c.after.String()), parts(got)); diff != "" {
+			t.Fatalf("%s, then a Set (-want +got):\n%s", c.harm, diff)
+		}
+		word(t, words, zap.WarnLevel)
+		<-former.done
+		// It is watched over as before.
+		nft(t, "flush", "ruleset")
+		word(t, words, zap.WarnLevel)
+		until(t, c.after.String())
+		if err := fw.Clear(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a Set leaves as it is may be gone: the watch puts it back.
+func TestWatchPutsBackWhatASetLeft(t *testing.T) {
+	needNft(t)
+	netns.Enter(t)
+	fw, _, words := watched()
+	if err := fw.Set(answered("10.9.0.5/32")); err != nil {
+		t.Fatal(err)
+	}
+	defer fw.Clear()
+	want := answered("10.9.0.6/32")
+	fw.mu.Lock()
+	nft(t, "flush", "chain", "inet", "martlet-martlet0", "forward")
+	err := fw.set(want)
+	fw.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	word(t, words, zap.WarnLevel)
+	until(t, want.String())
+}
+
+// After a change that the watch lets be, a Set sends everything.
+func TestSetAfterAnotherHand(t *testing.T) {
+	needNft(t)
+	netns.Enter(t)
+	r := client()
+	for _, harm := range []string{
+		"replace rule arp martlet-martlet0 restore handle 2 accept", // as many as before
+		"add chain arp martlet-martlet0 restore { policy drop; }",
+		"add table inet martlet-martlet0 { flags dormant; }",
+	} {
+		fw, logs, _ := watched()
+		if err := fw.Set(r); err != nil {
+			t.Fatal(err)
+		}
+		nft(t, harm)
+		if nft(t, "list", "ruleset") == r.String() {
+			t.Fatalf("%s: nothing has changed", harm)
+		}
+		limit := time.After(patience)
+		for again, calm := time.Tick(time.Millisecond), true; calm; {
+			select {
+			case <-again:
+			case <-limit:
+				t.Fatalf("%s: nobody has heard of it", harm)
+			}
+			fw.mu.Lock()
+			calm = fw.watch.calm
+			fw.mu.Unlock()
+		}
+		if err := fw.Set(r); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r.String(), nft(t, "list", "ruleset")); diff != "" {
+			t.Errorf("%s, then a Set (-want +got):\n%s", harm, diff)
+		}
+		if n := logs.Len(); n != 0 {
+			t.Errorf("%s: %+v", harm, logs.All())
+		}
+		if err := fw.Clear(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Where nobody watches any more a Set sends everything, and begins to watch again.
+func TestSetAfterTheWatchIsLost(t *testing.T) {
+	needNft(t)
+	netns.Enter(t)
+	fw, _, words := watched()
+	r := answered("10.9.0.5/32")
+	if err := fw.Set(r); err != nil {
+		t.Fatal(err)
+	}
+	lost := fw.watch
+	lost.conn.Close()
+	word(t, words, zap.WarnLevel)
+	<-lost.done
+	nft(t, "flush", "ruleset")
+	if err := fw.Set(r); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r.String(), nft(t, "list", "ruleset")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	nft(t, "flush", "ruleset")
+	word(t, words, zap.WarnLevel)
+	until(t, r.String())
+	if err := fw.Clear(); err != nil {
+		t.Fatal(err)
 	}
 	if left := sockets(t); len(left) != 0 {
 		t.Errorf("left open: %v", left)
