@@ -60,9 +60,9 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// work sets what is wanted until that does not change any more.
+// work sets what is wanted until that does not change any more. It ends while mu is held, so that a
+// wish finds it at work, and is seen, or finds nobody.
 func (r *resolvers) work(idle chan struct{}) {
-	defer close(idle)
 	for {
 		r.mu.Lock()
 		c := r.wanted
@@ -74,6 +74,7 @@ func (r *resolvers) work(idle chan struct{}) {
 		r.mu.Lock()
 		if reflect.DeepEqual(c, r.wanted) {
 			r.err = err
+			close(idle)
 			r.mu.Unlock()
 			return
 		}

@@ -3,6 +3,7 @@ package martlet
 import (
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -143,5 +144,26 @@ func TestLastWishCounts(t *testing.T) {
 	r.wish(first)
 	if err := r.settled(t.Context()); err != nil || len(m.names) != 3 {
 		t.Error("set after the end")
+	}
+}
+
+// TestWishAtTheEndOfAnother: one that comes when the one before it is just done is carried out too.
+func TestWishAtTheEndOfAnother(t *testing.T) {
+	m := &machine{}
+	r := m.resolvers()
+	for round := range 50000 {
+		var wishes sync.WaitGroup
+		for i := range 3 {
+			c := dns.Config{Servers: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(round), byte(round >> 8), byte(i)})}}
+			wishes.Go(func() { r.wish(c) })
+		}
+		wishes.Wait()
+		if err := r.settled(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.names[len(m.names)-1]; got.Servers[0] != r.wanted.Servers[0] {
+			t.Fatalf("round %d: %v are set, not the %v that were wished last", round, got.Servers, r.wanted.Servers)
+		}
+		m.names = m.names[:0]
 	}
 }
