@@ -145,82 +145,20 @@ func (n *Node) controlHandler(down func()) http.Handler {
 	mux.HandleFunc("GET /v1/capture", n.serveCapture)
 	mux.HandleFunc("GET /v1/log", n.serveLog)
 	mux.HandleFunc("GET /v1/metrics", n.serveMetrics)
-	mux.HandleFunc("POST /v1/up", func(w http.ResponseWriter, r *http.Request) {
-		order, ok := readOrder(w, r)
-		if !ok {
-			return
-		}
-		err := n.Connect(r.Context(), order.Connection)
-		if err == nil && order.Child != "" {
-			err = n.OpenChild(r.Context(), order.Connection, order.Child)
-		}
-		writeResult(w, err)
-	})
-	mux.HandleFunc("POST /v1/down", func(w http.ResponseWriter, r *http.Request) {
-		order, ok := readOrder(w, r)
-		if !ok {
-			return
-		}
-		if order.Connection == "" {
-			writeResult(w, nil)
-			down()
-			return
-		}
-		if _, err := n.connection(order.Connection); err != nil {
-			writeResult(w, err)
-			return
-		}
-		n.Disconnect(order.Connection)
-		writeResult(w, nil)
-	})
+	mux.HandleFunc("POST /v1/up", ordered(n.serveUp))
+	mux.HandleFunc("POST /v1/down", ordered(func(w http.ResponseWriter, _ *http.Request, order controlOrder) {
+		n.serveDown(w, order, down)
+	}))
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		writeResult(w, n.ReloadFile())
 	})
-	mux.HandleFunc("POST /v1/rekey", func(w http.ResponseWriter, r *http.Request) {
-		if order, ok := readOrder(w, r); ok {
-			writeResult(w, n.Rekey(r.Context(), order.Connection, order.Child))
-		}
-	})
-	mux.HandleFunc("POST /v1/dial", n.serveDial)
-	mux.HandleFunc("POST /v1/ping", func(w http.ResponseWriter, r *http.Request) {
-		var order pingOrder
-		if !readBody(w, r, &order) {
-			return
-		}
-		pinged, err := n.PingHost(r.Context(), order.Host)
-		if err != nil {
-			writeResult(w, err)
-			return
-		}
-		writeJSON(w, http.StatusOK, pinged)
-	})
-	mux.HandleFunc("POST /v1/portal", func(w http.ResponseWriter, r *http.Request) {
-		var order portalOrder
-		if !readBody(w, r, &order) {
-			return
-		}
-		s := n.CheckPortal(r.Context())
-		if order.Hole > 0 {
-			var err error
-			if s.HoleUntil, err = n.OpenHole(order.Hole); err != nil {
-				writeResult(w, err)
-				return
-			}
-		}
-		writeJSON(w, http.StatusOK, s)
-	})
-	mux.HandleFunc("POST /v1/redirect", func(w http.ResponseWriter, r *http.Request) {
-		var order redirectOrder
-		if !readBody(w, r, &order) {
-			return
-		}
-		told, err := n.Redirect(order.Connection, order.To)
-		if err != nil {
-			writeResult(w, err)
-			return
-		}
-		writeJSON(w, http.StatusOK, redirectResult{told})
-	})
+	mux.HandleFunc("POST /v1/rekey", ordered(func(w http.ResponseWriter, r *http.Request, order controlOrder) {
+		writeResult(w, n.Rekey(r.Context(), order.Connection, order.Child))
+	}))
+	mux.HandleFunc("POST /v1/dial", ordered(n.serveDial))
+	mux.HandleFunc("POST /v1/ping", ordered(n.servePing))
+	mux.HandleFunc("POST /v1/portal", ordered(n.servePortal))
+	mux.HandleFunc("POST /v1/redirect", ordered(n.serveRedirect))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n.ending.Load() {
 			writeResult(w, net.ErrClosed)
@@ -230,9 +168,65 @@ func (n *Node) controlHandler(down func()) http.Handler {
 	})
 }
 
-func readOrder(w http.ResponseWriter, r *http.Request) (order controlOrder, ok bool) {
-	ok = readBody(w, r, &order)
-	return order, ok
+func (n *Node) serveUp(w http.ResponseWriter, r *http.Request, order controlOrder) {
+	err := n.Connect(r.Context(), order.Connection)
+	if err == nil && order.Child != "" {
+		err = n.OpenChild(r.Context(), order.Connection, order.Child)
+	}
+	writeResult(w, err)
+}
+
+func (n *Node) serveDown(w http.ResponseWriter, order controlOrder, down func()) {
+	if order.Connection == "" {
+		writeResult(w, nil)
+		down()
+		return
+	}
+	_, err := n.connection(order.Connection)
+	if err == nil {
+		n.Disconnect(order.Connection)
+	}
+	writeResult(w, err)
+}
+
+func (n *Node) servePing(w http.ResponseWriter, r *http.Request, order pingOrder) {
+	pinged, err := n.PingHost(r.Context(), order.Host)
+	if err != nil {
+		writeResult(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, pinged)
+}
+
+func (n *Node) servePortal(w http.ResponseWriter, r *http.Request, order portalOrder) {
+	s := n.CheckPortal(r.Context())
+	if order.Hole > 0 {
+		var err error
+		if s.HoleUntil, err = n.OpenHole(order.Hole); err != nil {
+			writeResult(w, err)
+			return
+		}
+	}
+	writeJSON(w, http.StatusOK, s)
+}
+
+func (n *Node) serveRedirect(w http.ResponseWriter, _ *http.Request, order redirectOrder) {
+	told, err := n.Redirect(order.Connection, order.To)
+	if err != nil {
+		writeResult(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, redirectResult{told})
+}
+
+// ordered hands a handler the order in the body, if it can be read.
+func ordered[Order any](serve func(http.ResponseWriter, *http.Request, Order)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var order Order
+		if readBody(w, r, &order) {
+			serve(w, r, order)
+		}
+	}
 }
 
 // readBody reads an order, and answers one that cannot be read.

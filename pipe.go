@@ -101,11 +101,7 @@ func (n *Node) PingHost(ctx context.Context, host string) (Pinged, error) {
 }
 
 // serveDial connects inside the tunnel, and makes the request's connection that one.
-func (n *Node) serveDial(w http.ResponseWriter, r *http.Request) {
-	var order dialOrder
-	if !readBody(w, r, &order) {
-		return
-	}
+func (n *Node) serveDial(w http.ResponseWriter, r *http.Request, order dialOrder) {
 	if n.stack == nil {
 		writeResult(w, n.elsewhere())
 		return
