@@ -356,7 +356,7 @@ func TestKeysGoToOwnFilesOnly(t *testing.T) {
 			if err := prepare(filepath.Join(dir, table)); err != nil {
 				t.Fatal(err)
 			}
-			if k, err := openKeyLog(dir); !isCode(err, ike.CodeHost) {
+			if k, err := keyLogOf(privsep.OpenKeyLog(dir)); !isCode(err, ike.CodeHost) {
 				t.Errorf("%s, %s: %v, %v", table, name, k, err)
 			}
 			_ = os.Remove(others)
@@ -367,7 +367,7 @@ func TestKeysGoToOwnFilesOnly(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "new")
 	for range 2 { // it is made, and added to
-		k, err := openKeyLog(dir)
+		k, err := keyLogOf(privsep.OpenKeyLog(dir))
 		if err != nil {
 			t.Fatal(err)
 		}

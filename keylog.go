@@ -19,9 +19,6 @@ type keyLog struct {
 	ike, esp *os.File
 }
 
-// openKeyLog opens the tables of a folder.
-func openKeyLog(dir string) (*keyLog, error) { return keyLogOf(privsep.OpenKeyLog(dir)) }
-
 // keyLogOf writes to tables that were opened, or tells why they were not.
 func keyLogOf(tables [2]*os.File, err error) (*keyLog, error) {
 	if e, ok := errors.AsType[*privsep.KeyTableError](err); ok {
