@@ -8,10 +8,7 @@
 package config
 
 import (
-	"fmt"
 	"net/netip"
-	"strings"
-	"time"
 
 	"martlet/crypto/pki"
 	"martlet/crypto/suite"
@@ -437,40 +434,6 @@ type Child struct {
 	RemoteIsDyn bool             `toml:"-"`
 }
 
-// Keep is when a connection or a child is open.
-type Keep string
-
-const (
-	KeepUp       Keep = "up"        // always
-	KeepOnDemand Keep = "on-demand" // from the first packet on
-	KeepManual   Keep = "manual"    // by command
-)
-
-// PostQuantum is what is done against quantum computers.
-type PostQuantum string
-
-const (
-	PostQuantumPrefer  PostQuantum = "prefer"
-	PostQuantumRequire PostQuantum = "require"
-	PostQuantumOff     PostQuantum = "off"
-)
-
-// Legacy names peers whose defaults are out of date.
-type Legacy string
-
-const (
-	LegacyWindows Legacy = "windows-default"
-	LegacyCloud   Legacy = "old-cloud"
-)
-
-// Selector is a traffic selector as the file has it; the fields are those of
-// ike/message's, so that one converts to the other.
-type Selector struct {
-	Protocol           uint8
-	StartPort, EndPort uint16
-	From, To           netip.Addr
-}
-
 // Pool is a range of virtual addresses.
 type Pool struct {
 	// Name is the key of the table.
@@ -608,38 +571,4 @@ type RADIUSServer struct {
 	AccountingPort uint16 `toml:"accounting_port" default:"1813"`
 	// Secret that the server shares with us.
 	Secret Secret `toml:"secret"`
-}
-
-// Duration is a time.Duration, which a file has as "30s". Zero is the key's default; a file's
-// "0s" becomes Never.
-type Duration time.Duration
-
-// Never is the Duration of what does not happen; so is every negative one.
-const Never Duration = -1
-
-// Range is a run of addresses of one family, both ends included.
-type Range struct{ From, To netip.Addr }
-
-// Routes is what goes into the tunnel. Exactly one of the three holds.
-type Routes struct {
-	Selectors bool
-	None      bool
-	List      []netip.Prefix
-}
-
-// Warning is something weak that the file asks for by name.
-type Warning struct {
-	File string // as Error.File
-	Line int    // 0 where it is not of the file
-	Key  string
-	Text string
-}
-
-// String gives one line: file:line: warning: key: text.
-func (w Warning) String() string {
-	at := w.File
-	if w.Line > 0 {
-		at = fmt.Sprintf("%s:%d", at, w.Line)
-	}
-	return strings.TrimPrefix(at+": warning: "+w.Key+": "+w.Text, ": ")
 }

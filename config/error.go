@@ -69,6 +69,23 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
+// Warning is something weak that the file asks for by name.
+type Warning struct {
+	File string // as Error.File
+	Line int    // 0 where it is not of the file
+	Key  string
+	Text string
+}
+
+// String gives one line: file:line: warning: key: text.
+func (w Warning) String() string {
+	at := w.File
+	if w.Line > 0 {
+		at = fmt.Sprintf("%s:%d", at, w.Line)
+	}
+	return strings.TrimPrefix(at+": warning: "+w.Key+": "+w.Text, ": ")
+}
+
 // position is a place in the file; both count from 1, the column in characters. For what came
 // from elsewhere from says where, as Error.File does, and the two are 0.
 type position struct {
