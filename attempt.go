@@ -199,9 +199,9 @@ func (s *shard) begin(ev ike.Initiate, before func(), after func(ike.SAID)) {
 		if h := s.node.host; h != nil {
 			s.node.tasks.Go(h.begin)
 		}
-		all := engine.Statuses()
+		all := engine.StatusesOf(func(connection string) bool { return connection == ev.Connection })
 		for _, st := range slices.Backward(all) { // in order of creation
-			if st.Initiator && st.Connection == ev.Connection {
+			if st.Initiator {
 				set(func() { after(st.SA) })
 				break
 			}

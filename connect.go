@@ -115,8 +115,8 @@ func (n *Node) connect(ctx context.Context, conn *config.Connection, w want) err
 // there was one, and what came of it.
 func (n *Node) awaitComing(ctx context.Context, conn *config.Connection) (coming bool, err error) {
 	find := func(f func(ike.Status) bool) (sa ike.SAID) {
-		for _, st := range n.engines.statuses() {
-			if st.Connection == conn.Name && st.Initiator && f(st) {
+		for _, st := range n.engines.statusesOf(conn.Name) {
+			if st.Initiator && f(st) {
 				sa = st.SA
 			}
 		}
@@ -158,8 +158,8 @@ func (n *Node) fill(ctx context.Context, conn *config.Connection, st ike.Status)
 
 // established is the newest SA of a connection that is up.
 func (n *Node) established(connection string) (found ike.Status, ok bool) {
-	for _, st := range n.engines.statuses() {
-		if st.Connection == connection && st.State == "established" {
+	for _, st := range n.engines.statusesOf(connection) {
+		if st.State == "established" {
 			found, ok = st, true
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -133,16 +132,20 @@ func (e *engines) reload(ev ike.Reload) {
 	}
 }
 
-// statuses collects what all engines have.
-func (e *engines) statuses() []ike.Status {
-	var mu sync.Mutex
+// statuses is what all engines have.
+func (e *engines) statuses() []ike.Status { return e.collect((*ike.Engine).Statuses) }
+
+// statusesOf is what they have of a connection: of many SAs only those cost something.
+func (e *engines) statusesOf(connection string) []ike.Status {
+	return e.collect(func(engine *ike.Engine) []ike.Status {
+		return engine.StatusesOf(func(name string) bool { return name == connection })
+	})
+}
+
+func (e *engines) collect(from func(*ike.Engine) []ike.Status) []ike.Status {
 	var all []ike.Status
 	for _, s := range e.shards {
-		s.call(func(engine *ike.Engine) {
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, engine.Statuses()...)
-		})
+		s.call(func(engine *ike.Engine) { all = append(all, from(engine)...) })
 	}
 	return all
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"sort"
 	"time"
 
 	"martlet/ike"
@@ -55,8 +54,7 @@ func (n *Node) tunnelMetrics(ctx context.Context, x *exposition) error {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	byName, drops := map[string]*census{}, n.planeDrops()
-	names := n.names()
-	for _, name := range names {
+	for _, name := range n.names() {
 		byName[name] = &census{states: map[string]int{}}
 	}
 	err := n.engines.visit(ctx, func(e *ike.Engine) {
@@ -71,11 +69,6 @@ func (n *Node) tunnelMetrics(ctx context.Context, x *exposition) error {
 		return err
 	}
 	sums := n.traffic.sums(n.plane)
-	bearers := slices.Collect(maps.Keys(sums))
-	sort.Slice(bearers, func(i, j int) bool {
-		a, b := bearers[i], bearers[j]
-		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.child, b.child)) < 0
-	})
 	for b, l := range sums {
 		if c := byName[b.connection]; c != nil && c.up && l.heard.After(c.heard) {
 			c.heard = l.heard
@@ -89,54 +82,65 @@ func (n *Node) tunnelMetrics(ctx context.Context, x *exposition) error {
 	x.gauge("martlet_uptime_seconds", "For how long the Node runs.")
 	x.value(time.Since(n.health.since).Seconds())
 	n.healthMetrics(ctx, x)
-
-	connection := func(name, help string, sample func(c *census, name string)) {
-		x.gauge(name, help)
-		for _, name := range names {
-			sample(byName[name], name)
-		}
-	}
-	connection("martlet_connection_up", "Whether an IKE SA of the connection stands that has a child SA.",
-		func(c *census, name string) { x.truth(c.up, "connection", name) })
-	connection("martlet_connection_established_timestamp_seconds", "When the newest IKE SA of the connection was established, rekeying apart, as Unix time.",
-		func(c *census, name string) {
-			if !c.since.IsZero() {
-				x.value(unixSeconds(c.since), "connection", name)
-			}
-		})
-	connection("martlet_connection_heard_timestamp_seconds", "When something authentic last came from a peer of the connection, by IKE or ESP, as Unix time.",
-		func(c *census, name string) {
-			if !c.heard.IsZero() {
-				x.value(unixSeconds(c.heard), "connection", name)
-			}
-		})
-	connection("martlet_ike_sas", "IKE SAs by state.", func(c *census, name string) {
-		for _, state := range saStates {
-			x.count(uint64(c.states[state]), "connection", name, "state", state)
-		}
-	})
-
-	carried := func(sample func(l load) uint64) {
-		for _, b := range bearers {
-			x.count(sample(sums[b]), "connection", b.connection, "child", b.child)
-		}
-	}
-	x.gauge("martlet_child_sas", "Child SAs, with those that were just replaced.")
-	carried(func(l load) uint64 { return uint64(l.sas) })
-	x.counter("martlet_received_packets_total", "Packets that came out of the tunnel.")
-	carried(func(l load) uint64 { return l.InPackets })
-	x.counter("martlet_received_bytes_total", "Octets of packets that came out of the tunnel.")
-	carried(func(l load) uint64 { return l.InOctets })
-	x.counter("martlet_sent_packets_total", "Packets that went into the tunnel.")
-	carried(func(l load) uint64 { return l.OutPackets })
-	x.counter("martlet_sent_bytes_total", "Octets of packets that went into the tunnel.")
-	carried(func(l load) uint64 { return l.OutOctets })
-
+	connectionMetrics(x, byName)
+	trafficMetrics(x, sums)
 	x.counter("martlet_dropped_total", "What was not taken: ESP and inner packets, IKE messages, datagrams.")
 	for _, reason := range slices.Sorted(maps.Keys(drops)) {
 		x.count(drops[reason], "reason", reason)
 	}
 	return nil
+}
+
+// connectionMetrics are what the engines have of each connection.
+func connectionMetrics(x *exposition, byName map[string]*census) {
+	names := slices.Sorted(maps.Keys(byName))
+	each := func(name, help string, sample func(c *census, name string)) {
+		x.gauge(name, help)
+		for _, name := range names {
+			sample(byName[name], name)
+		}
+	}
+	each("martlet_connection_up", "Whether an IKE SA of the connection stands that has a child SA.",
+		func(c *census, name string) { x.truth(c.up, "connection", name) })
+	each("martlet_connection_established_timestamp_seconds", "When the newest IKE SA of the connection was established, rekeying apart, as Unix time.",
+		func(c *census, name string) {
+			if !c.since.IsZero() {
+				x.value(unixSeconds(c.since), "connection", name)
+			}
+		})
+	each("martlet_connection_heard_timestamp_seconds", "When something authentic last came from a peer of the connection, by IKE or ESP, as Unix time.",
+		func(c *census, name string) {
+			if !c.heard.IsZero() {
+				x.value(unixSeconds(c.heard), "connection", name)
+			}
+		})
+	each("martlet_ike_sas", "IKE SAs by state.", func(c *census, name string) {
+		for _, state := range saStates {
+			x.count(uint64(c.states[state]), "connection", name, "state", state)
+		}
+	})
+}
+
+// trafficMetrics are what the child SAs have carried.
+func trafficMetrics(x *exposition, sums map[bearer]load) {
+	bearers := slices.SortedFunc(maps.Keys(sums), func(a, b bearer) int {
+		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.child, b.child))
+	})
+	each := func(sample func(l load) uint64) {
+		for _, b := range bearers {
+			x.count(sample(sums[b]), "connection", b.connection, "child", b.child)
+		}
+	}
+	x.gauge("martlet_child_sas", "Child SAs, with those that were just replaced.")
+	each(func(l load) uint64 { return uint64(l.sas) })
+	x.counter("martlet_received_packets_total", "Packets that came out of the tunnel.")
+	each(func(l load) uint64 { return l.InPackets })
+	x.counter("martlet_received_bytes_total", "Octets of packets that came out of the tunnel.")
+	each(func(l load) uint64 { return l.InOctets })
+	x.counter("martlet_sent_packets_total", "Packets that went into the tunnel.")
+	each(func(l load) uint64 { return l.OutPackets })
+	x.counter("martlet_sent_bytes_total", "Octets of packets that went into the tunnel.")
+	each(func(l load) uint64 { return l.OutOctets })
 }
 
 func (c *census) add(b ike.Brief) {
@@ -211,10 +215,8 @@ func (n *Node) eventMetrics(x *exposition) {
 			failures[k] += v
 		}
 	}
-	kinds := slices.Collect(maps.Keys(failures))
-	sort.Slice(kinds, func(i, j int) bool {
-		a, b := kinds[i], kinds[j]
-		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code)) < 0
+	kinds := slices.SortedFunc(maps.Keys(failures), func(a, b tallied) int {
+		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code))
 	})
 	for _, k := range kinds {
 		x.count(failures[k], "connection", k.connection, "event", string(k.kind), "code", string(k.code))

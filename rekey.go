@@ -32,8 +32,8 @@ func (n *Node) Rekey(ctx context.Context, connection, child string) error {
 	watch, stop := n.events.subscribe()
 	defer stop()
 	waiting := 0
-	for _, st := range n.engines.statuses() {
-		if st.Connection != conn.Name || st.State != "established" {
+	for _, st := range n.engines.statusesOf(conn.Name) {
+		if st.State != "established" {
 			continue
 		}
 		orders := []ike.Rekey{{SA: st.SA}}

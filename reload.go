@@ -115,7 +115,7 @@ func (n *Node) rearm(before, next *config.Config) {
 		}
 		armed := n.isArmed(name)
 		n.disarm(name)
-		if old == nil && n.Serve || old != nil && old.Keep != conn.Keep && n.Serve {
+		if n.Serve && (old == nil || old.Keep != conn.Keep) {
 			n.keep(conn)
 		}
 		if armed || n.Serve {

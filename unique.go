@@ -1,7 +1,6 @@
 package martlet
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -111,7 +110,7 @@ func (n *Node) settle(connection string) {
 
 // crossing finds two SAs of a connection that crossed.
 func (n *Node) crossing(connection string) (stays, goes ike.Status, found bool) {
-	return ike.Crossing(slices.DeleteFunc(n.engines.statuses(), func(st ike.Status) bool { return st.Connection != connection }))
+	return ike.Crossing(n.engines.statusesOf(connection))
 }
 
 // settlePair ends one of two SAs, once the peer has shown that it has both. It returns when that
