@@ -230,8 +230,9 @@ func (e *planeEvents) UnknownSPI(path esp.Path, spi uint32) {
 	}
 }
 
-// Acquire implements esp.Events.
-func (e *planeEvents) Acquire(f esp.Flow) { e.node.wanted(f) }
+// Acquire implements esp.Events. Whoever arms a connection at the time sets up the host as well, for
+// which the packet loop does not wait.
+func (e *planeEvents) Acquire(f esp.Flow) { e.node.tasks.Go(func() { e.node.wanted(f) }) }
 
 // Remapped implements esp.Events.
 func (e *planeEvents) Remapped(child uint64, path esp.Path) {

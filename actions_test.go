@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"martlet/config"
+	"martlet/esp"
 	"martlet/ike"
 )
 
@@ -51,4 +52,14 @@ func TestWaitingTakesNoPlaceOfWork(t *testing.T) {
 		}
 		n.tasks.Wait()
 	})
+}
+
+// TestAcquireDoesNotWait: a packet that no child takes does not hold up those behind it while a
+// connection is being armed, which sets up the host.
+func TestAcquireDoesNotWait(t *testing.T) {
+	n := &Node{Config: &config.Config{}}
+	n.demands.mu.Lock()                   // as arm does
+	(&planeEvents{n}).Acquire(esp.Flow{}) // where it waits, it does so for ever
+	n.demands.mu.Unlock()
+	n.tasks.Wait()
 }

@@ -85,7 +85,7 @@ func onDemand(conn *config.Connection) []*config.Child {
 	return out
 }
 
-// wanted opens what a packet is for that no child took. It is called by the packet loops.
+// wanted opens what a packet is for that no child took.
 func (n *Node) wanted(f esp.Flow) {
 	n.open(func(c *config.Child) bool { return takes(c, &f) }, packetOf(f))
 }
