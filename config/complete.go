@@ -91,10 +91,10 @@ func (f *faults) node(n *Node) {
 		if *path != "" {
 			*path = f.absolute(join("node", key), *path)
 		}
-		// struct sockaddr_un has 108 octets, 104 on BSD, with a NUL.
-		if key == "control" && len(*path) > 103 {
-			f.add("node.control", fmt.Sprintf("the path has %d octets, a socket's may have 103", len(*path)), "choose a shorter one")
-		}
+	}
+	// struct sockaddr_un has 108 octets, 104 on BSD, with a NUL.
+	if len(n.Control) > 103 {
+		f.add("node.control", fmt.Sprintf("the path has %d octets, a socket's may have 103", len(n.Control)), "choose a shorter one")
 	}
 	if n.KeyLog != "" {
 		f.warn("node.key_log", "whoever reads this folder reads the traffic; remove the key when the search is over")
