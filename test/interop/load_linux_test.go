@@ -178,7 +178,12 @@ func (m *node) resident(t *testing.T) int {
 // memory is a figure of that process's memory, as /proc names it, in KiB.
 func (m *node) memory(t *testing.T, name string) int {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.proc.worker()))
+	return memoryOf(t, m.proc.worker(), name)
+}
+
+func memoryOf(t *testing.T, pid int, name string) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,6 @@ package interop
 import (
 	"fmt"
 	"net"
-	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -216,17 +214,5 @@ func (s *sidecar) served(t *testing.T) int {
 // memory is a figure of the memory of the container's program, as /proc names it, in KiB.
 func (c *container) memory(t *testing.T, name string) int {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.main.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	match := regexp.MustCompile(name + `:\s+(\d+) kB`).FindSubmatch(b)
-	if match == nil {
-		t.Fatalf("no %s in %s", name, b)
-	}
-	n, err := strconv.Atoi(string(match[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return memoryOf(t, c.main.cmd.Process.Pid, name)
 }
