@@ -180,8 +180,7 @@ func (n *Node) attemptSA(a *attempt) ike.SAID {
 	return a.sa
 }
 
-// initiate begins an SA, and finds out which it is. While the peer works on its answer the host
-// is set up.
+// initiate begins an SA, and finds out which it is.
 func (s *shard) initiate(a *attempt, ev ike.Initiate) {
 	s.begin(ev, func() { a.begun = true }, func(sa ike.SAID) { a.sa = sa })
 }
@@ -196,9 +195,6 @@ func (s *shard) begin(ev ike.Initiate, before func(), after func(ike.SAID)) {
 	s.call(func(engine *ike.Engine) {
 		set(before)
 		s.handle(ev)
-		if h := s.node.host; h != nil {
-			s.node.tasks.Go(h.begin)
-		}
 		all := engine.StatusesOf(func(connection string) bool { return connection == ev.Connection })
 		for _, st := range slices.Backward(all) { // in order of creation
 			if st.Initiator {

@@ -63,8 +63,8 @@ type hostChild struct {
 }
 
 // openHost undoes what a crashed program left and opens the device with so many queues. For peers
-// that may come it sets what does not depend on them; who connects does that while it waits for the
-// answer of one. A kill switch comes before all of it, and stays in force after an error.
+// that may come it sets what does not depend on them; who connects has that done by begin, beside the
+// rest. A kill switch comes before all of it, and stays in force after an error.
 func openHost(c *config.Config, serve bool, queues int, services privsep.Services, resolvers *resolvers, log *zap.Logger) (h *host, err error) {
 	if !services.Privileged() {
 		return nil, noPrivilege(runtime.GOOS)
@@ -121,9 +121,8 @@ func openHost(c *config.Config, serve bool, queues int, services privsep.Service
 	return h, nil
 }
 
-// begin sets what does not depend on peers, if that was not done. A client does it when the
-// first message is on its way: no packet goes into the tunnel before enter has set the addresses
-// and routes of an SA, which it does after begin or for both.
+// begin sets what does not depend on peers, if that was not done. Nobody waits for it: no packet goes
+// into the tunnel before enter has set the addresses and routes of an SA, which it does after begin or for both.
 func (h *host) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -337,6 +336,7 @@ func (h *host) filter() error {
 	if reflect.DeepEqual(rules, h.rulesSet) {
 		return nil
 	}
+	h.rulesSet = firewall.Rules{} // an error may leave a part
 	if err := h.firewall.Set(rules); err != nil {
 		return err
 	}

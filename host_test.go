@@ -148,11 +148,12 @@ func startOn(t *testing.T, m *machine, text string) *Node {
 		t.Fatal(err)
 	}
 	n.host = m.host(cfg, n.device)
+	n.tasks.Go(n.host.begin)
 	t.Cleanup(func() { n.Close() })
 	return n
 }
 
-// A client's host is set up while the peer works on its first answer, and completed once, before
+// No message to a peer waits for a client's host, which is completed once, before
 // the child carries anything.
 func TestHostIsSetUpBesideIKE(t *testing.T) {
 	ctx := testContext(t)

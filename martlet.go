@@ -168,7 +168,7 @@ type Node struct {
 // Start opens device and sockets and starts the engines. It returns at once; peers
 // may come in from then on if Serve is set, and connections that are to be up are brought up;
 // without Serve that is for Connect and Keep. Later the end of ctx does nothing: Close does. Without
-// Serve a Host is set up while the first peer is asked, and Connect fails where that does. A kill
+// Serve a Host is set up beside all that, and Connect fails where that does. A kill
 // switch is in force before anything else is done, and stays so after an error from then on.
 func (n *Node) Start(ctx context.Context) (err error) {
 	if n.Config == nil {
@@ -232,6 +232,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	if n.device, err = n.openDevice(); err != nil {
 		return err
+	}
+	if n.host != nil && !n.Serve {
+		n.tasks.Go(n.host.begin)
 	}
 	n.plane = esp.New(n.captures.device(n.device), n.planeEvents(), n.log.Named("esp"))
 	if n.Capture != nil {
