@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ const maxProfile = 1 << 20
 func newImport() *cobra.Command {
 	var i importer
 	cmd := &cobra.Command{
-		Use:   "import FILE|-",
+		Use:   "import FILE|- | import --preset PROVIDER [USER@]HOST",
 		Short: "Make a profile of what another program has",
 		Long: `Import turns the file of another program into a profile, which martlet up NAME brings up: Apple's
 .mobileconfig, strongSwan's .sswan, swanctl.conf and ipsec.conf, that of Libreswan, NetworkManager's
@@ -38,15 +39,23 @@ what somebody has to do before the profile works.
 Nothing is written before the result was checked as martlet check does. Profiles of root are
 those of the system, others are of their user alone. Secrets are written to files that nobody else
 can read. A password of a certificate file is asked for on the terminal. All connections of a
-file become one profile: martlet up NAME CONNECTION.`,
+file become one profile: martlet up NAME CONNECTION.
+
+With --preset it makes a profile for the gateway HOST of a provider, by what is known to be right for that: identities,
+algorithms, and which certificate its gateways are below. Presets hold no certificate and no list of gateways; what to
+fetch, and from where, is told. Others are added by --presets, in TOML as Martlet's own.`,
 		Example: `  martlet import office.mobileconfig
   sudo martlet import /etc/swanctl/swanctl.conf --name site
-  martlet import --dry-run office.sswan`,
+  martlet import --dry-run office.sswan
+  martlet import --preset nordvpn --ca root.der alice@ch217.nordvpn.com`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return i.run(cmd, args[0]) },
 	}
 	profilesFlag(cmd, &i.folder)
-	cmd.Flags().StringVar(&i.name, "name", "", "call the profile `NAME`; default: as the file")
+	cmd.Flags().StringVar(&i.name, "name", "", "call the profile `NAME`; default: as the file or the preset")
+	cmd.Flags().StringVar(&i.preset, "preset", "", "make a profile for a gateway of `PROVIDER`")
+	cmd.Flags().StringVar(&i.presets, "presets", "", "know the presets in the files *.toml of `FOLDER` too")
+	cmd.Flags().StringVar(&i.ca, "ca", "", "take the certificate of the provider's authority from `FILE`")
 	cmd.Flags().StringVar(&i.passwordFile, "password-file", "", "take the password of a certificate file from `FILE` rather than ask for it")
 	cmd.Flags().BoolVar(&i.force, "force", false, "replace a profile of this name, with all its files")
 	cmd.Flags().BoolVar(&i.dryRun, "dry-run", false, "print the configuration without the secrets in other files, and write nothing")
@@ -58,6 +67,9 @@ type importer struct {
 	folder       string
 	name         string
 	passwordFile string
+	preset       string
+	presets      string // a folder
+	ca           string // a file
 	force        bool
 	dryRun       bool
 }
@@ -68,15 +80,22 @@ type imported struct {
 	notes []profile.Note
 }
 
+func newImported() *imported {
+	return &imported{Contents: store.Contents{Origin: store.Origin{Imported: time.Now().UTC().Truncate(time.Second)}}}
+}
+
 func (i *importer) run(cmd *cobra.Command, file string) error {
-	in, err := i.read(cmd, file)
+	read := i.read
+	if i.preset != "" {
+		read = i.fromPreset
+	} else if i.presets != "" || i.ca != "" {
+		return usage(cmd, errors.New("--presets and --ca are for --preset"))
+	}
+	in, err := read(cmd, file)
 	if err != nil {
 		return err
 	}
-	name := i.name
-	if name == "" {
-		name = nameOf(in.Origin.File)
-	}
+	name := cmp.Or(i.name, i.preset, nameOf(in.Origin.File))
 	if name == "" {
 		return usage(cmd, errors.New("what comes from standard input has no name: --name NAME"))
 	}
@@ -123,7 +142,7 @@ func (i *importer) run(cmd *cobra.Command, file string) error {
 
 // read reads the file, and what it names.
 func (i *importer) read(cmd *cobra.Command, file string) (*imported, error) {
-	in := &imported{Contents: store.Contents{Origin: store.Origin{Imported: time.Now().UTC().Truncate(time.Second)}}}
+	in := newImported()
 	o := profile.Options{Password: i.password(cmd, file)}
 	reader, called := cmd.InOrStdin(), "standard input"
 	if file != "-" {
@@ -153,15 +172,23 @@ func (i *importer) read(cmd *cobra.Command, file string) (*imported, error) {
 		return in, in.readOwn(called, data, o.Files)
 	}
 	from, err := profile.Import(data, o)
+	if err == nil {
+		err = in.take(from)
+	}
 	if err != nil {
 		return nil, notImported(called, err)
 	}
+	return in, nil
+}
+
+// take makes it what came from another format.
+func (in *imported) take(from *profile.Imported) (err error) {
 	if in.Text, err = from.TOML(); err != nil {
-		return nil, notImported(called, err)
+		return err
 	}
 	in.Files, in.notes = from.Files, from.Notes
 	in.Origin.Format, in.Origin.Signed = from.Format, from.Signed
-	return in, nil
+	return nil
 }
 
 // ownTable matches the header of a table that only a configuration of Martlet has.

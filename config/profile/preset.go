@@ -183,7 +183,7 @@ func (p Preset) fits(host string) bool {
 
 // authority finds the pinned CA in a file.
 func (p Preset) authority(file []byte) (*x509.Certificate, error) {
-	get := "get it from " + strings.Join(p.CA.URLs, " or ")
+	get := "get it from " + strings.Join(p.CA.URLs, " or ") + ", for martlet import --ca FILE"
 	switch {
 	case p.CA.SHA256 == "" && len(file) == 0:
 		return nil, nil
