@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sort"
 	"time"
 
 	"martlet/ike"
@@ -123,8 +124,10 @@ func connectionMetrics(x *exposition, byName map[string]*census) {
 
 // trafficMetrics are what the child SAs have carried.
 func trafficMetrics(x *exposition, sums map[bearer]load) {
-	bearers := slices.SortedFunc(maps.Keys(sums), func(a, b bearer) int {
-		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.child, b.child))
+	bearers := slices.Collect(maps.Keys(sums))
+	sort.Slice(bearers, func(i, j int) bool {
+		a, b := bearers[i], bearers[j]
+		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.child, b.child)) < 0
 	})
 	each := func(sample func(l load) uint64) {
 		for _, b := range bearers {
@@ -215,8 +218,10 @@ func (n *Node) eventMetrics(x *exposition) {
 			failures[k] += v
 		}
 	}
-	kinds := slices.SortedFunc(maps.Keys(failures), func(a, b tallied) int {
-		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code))
+	kinds := slices.Collect(maps.Keys(failures))
+	sort.Slice(kinds, func(i, j int) bool {
+		a, b := kinds[i], kinds[j]
+		return cmp.Or(cmp.Compare(a.connection, b.connection), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code)) < 0
 	})
 	for _, k := range kinds {
 		x.count(failures[k], "connection", k.connection, "event", string(k.kind), "code", string(k.code))

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"syscall"
 	"time"
 
@@ -127,7 +128,7 @@ func (r *reached) all(ports []uint16) []netip.AddrPort {
 			out = append(out, netip.AddrPortFrom(to.Addr(), port))
 		}
 	}
-	slices.SortFunc(out, netip.AddrPort.Compare)
+	sort.Slice(out, func(i, j int) bool { return out[i].Compare(out[j]) < 0 })
 	return slices.Compact(out)
 }
 

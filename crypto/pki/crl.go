@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -87,7 +88,7 @@ func ParseCRL(b []byte) (*CRL, error) {
 		}
 		c.revoked = append(c.revoked, revokedSerial{string(e.SerialNumber.Bytes()), e.RevocationTime.Unix(), reason})
 	}
-	slices.SortFunc(c.revoked, func(a, b revokedSerial) int { return cmp.Compare(a.serial, b.serial) })
+	sort.Slice(c.revoked, func(i, j int) bool { return c.revoked[i].serial < c.revoked[j].serial })
 	return c, nil
 }
 
