@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -24,12 +23,20 @@ import (
 	"martlet/config"
 )
 
+// upFlags is martlet up with its flags.
+type upFlags struct {
+	from     source
+	doors    doorFlags
+	password string // a file
+	command  string // that tells the password
+	log      string // of the background
+	verbose  bool
+	detached bool
+	wait     time.Duration
+}
+
 func newUp() *cobra.Command {
-	var from source
-	var doors doorFlags
-	var password, command, log string
-	var verbose, detached bool
-	var wait time.Duration
+	var u upFlags
 	cmd := &cobra.Command{
 		Use:   "up PROFILE | up [USER@]HOST | up -c FILE [NAME [CHILD]]",
 		Short: "Bring a connection up and keep it until a signal or martlet down",
@@ -69,90 +76,94 @@ node.mark and node.table each.`,
   sudo martlet up office --background --wait 30s && curl https://intranet.corp.example/
   martlet up -c office.toml --userspace --proxy 127.0.0.1:1080 -L 5432:db.corp.example:5432`,
 		Args: cobra.MaximumNArgs(3),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if detached && !inBackground() && parent == nil {
-				return background(cmd.Context())
-			}
-			spare := startSpare(doors.userspace)
-			defer spare.drop()
-			resume := deferCollection()
-			defer resume()
-			name, child := "", ""
-			from.files = filesOf()
-			args, err := from.pick(cmd, args)
-			if err != nil {
-				return err
-			}
-			if len(args) > 2 {
-				return usage(cmd, fmt.Errorf("a connection and a child at most are named: %s is one too many", args[2]))
-			}
-			picked := args
-			if len(args) > 0 {
-				name = args[0]
-			}
-			more := doors.settings()
-			gateway, ok := parseTarget(name, from.file)
-			switch {
-			case ok:
-				name, more = gateway.connection(), append(gateway.settings(password), more...)
-			case password != "":
-				return usage(cmd, errors.New("--password-file is for [USER@]HOST; a file has the key secret"))
-			}
-			c, err := from.load(cmd, more...)
-			if err != nil {
-				return err
-			}
-			if len(args) > 1 {
-				child = args[1]
-			}
-			if name, err = connectionName(c, name); err != nil {
-				return err
-			}
-			other := answering(cmd.Context(), c.Node.Control)
-			if other != nil && !slices.Contains(other.Connections, name) {
-				if err := from.standApart(c, name, other); err != nil {
-					return err
-				}
-				other = nil
-			}
-			if other != nil {
-				if flags := changed(cmd); flags != "" {
-					return usage(cmd, fmt.Errorf("a martlet runs already, with %s: it cannot heed %s", c.Node.Control, flags))
-				}
-				if err := mayLeave(c); err != nil {
-					return err
-				}
-				return upElsewhere(cmd, c, name, child, wait)
-			}
-			u := &bringUp{name: name, child: child, verbose: verbose, wait: wait, connected: func() { time.AfterFunc(time.Second, resume) }, command: command}
-			if detached {
-				u.log = cmp.Or(log, filepath.Join(c.Node.State, "up.log"))
-				u.stands = func() error { return detach(u.log) }
-			}
-			switch user, err := apart(c); {
-			case err != nil:
-				return err
-			case user != nil:
-				return separate(cmd, c, u.logger(cmd, c), user, work{source: &from, spare: spare, args: picked, log: u.log, command: command})
-			}
-			spare.drop()
-			return u.run(cmd, c, reread(&from))
-		},
+		RunE: u.run,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return from.complete(args), cobra.ShellCompDirectiveNoFileComp
+			return u.from.complete(args), cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-	from.add(cmd)
-	profilesFlag(cmd, &from.profiles)
-	doors.add(cmd)
-	cmd.Flags().StringVar(&password, "password-file", "", "take the password of USER from `FILE` rather than ask for it")
-	cmd.Flags().DurationVar(&wait, "wait", 0, "try for `DURATION`, such as 30s, and fail then")
-	cmd.Flags().BoolVarP(&detached, "background", "d", false, "return when the tunnel stands; it stays")
-	cmd.Flags().StringVar(&log, "log", "", "what is said in the background goes to `FILE`; default: up.log in node.state")
-	cmd.Flags().StringVar(&command, "password-command", "", "ask `COMMAND`, of a keyring for example, for the password rather than the terminal")
+	u.from.add(cmd)
+	profilesFlag(cmd, &u.from.profiles)
+	u.doors.add(cmd)
+	cmd.Flags().StringVar(&u.password, "password-file", "", "take the password of USER from `FILE` rather than ask for it")
+	cmd.Flags().DurationVar(&u.wait, "wait", 0, "try for `DURATION`, such as 30s, and fail then")
+	cmd.Flags().BoolVarP(&u.detached, "background", "d", false, "return when the tunnel stands; it stays")
+	cmd.Flags().StringVar(&u.log, "log", "", "what is said in the background goes to `FILE`; default: up.log in node.state")
+	cmd.Flags().StringVar(&u.command, "password-command", "", "ask `COMMAND`, of a keyring for example, for the password rather than the terminal")
 	cmd.MarkFlagsMutuallyExclusive("password-file", "password-command")
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log as log_level says, not warnings and errors alone")
+	cmd.Flags().BoolVarP(&u.verbose, "verbose", "v", false, "log as log_level says, not warnings and errors alone")
 	return cmd
+}
+
+func (u *upFlags) run(cmd *cobra.Command, args []string) error {
+	if u.detached && !inBackground() && parent == nil {
+		return background(cmd.Context())
+	}
+	spare := startSpare(u.doors.userspace)
+	defer spare.drop()
+	resume := deferCollection()
+	defer resume()
+	name, child := "", ""
+	u.from.files = filesOf()
+	args, err := u.from.pick(cmd, args)
+	if err != nil {
+		return err
+	}
+	if len(args) > 2 {
+		return usage(cmd, fmt.Errorf("a connection and a child at most are named: %s is one too many", args[2]))
+	}
+	picked := args
+	if len(args) > 0 {
+		name = args[0]
+	}
+	more := u.doors.settings()
+	gateway, ok := parseTarget(name, u.from.file)
+	switch {
+	case ok:
+		name, more = gateway.connection(), append(gateway.settings(u.password), more...)
+	case u.password != "":
+		return usage(cmd, errors.New("--password-file is for [USER@]HOST; a file has the key secret"))
+	}
+	c, err := u.from.load(cmd, more...)
+	if err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		child = args[1]
+	}
+	if name, err = connectionName(c, name); err != nil {
+		return err
+	}
+	other := answering(cmd.Context(), c.Node.Control)
+	switch {
+	case other != nil && !slices.Contains(other.Connections, name):
+		if err := u.from.standApart(c, name, other); err != nil {
+			return err
+		}
+	case other != nil:
+		if flags := changed(cmd); flags != "" {
+			return usage(cmd, fmt.Errorf("a martlet runs already, with %s: it cannot heed %s", c.Node.Control, flags))
+		}
+		if err := mayLeave(c); err != nil {
+			return err
+		}
+		return upElsewhere(cmd, c, name, child, u.wait)
+	}
+	up := &bringUp{
+		name: name, child: child, verbose: u.verbose, wait: u.wait, command: u.command,
+		connected: func() { time.AfterFunc(time.Second, resume) },
+	}
+	if u.detached {
+		up.log = cmp.Or(u.log, filepath.Join(c.Node.State, "up.log"))
+		up.stands = func() error { return detach(up.log) }
+	}
+	switch user, err := apart(c); {
+	case err != nil:
+		return err
+	case user != nil:
+		return separate(cmd, c, up.logger(cmd, c), user, work{source: &u.from, spare: spare, args: picked, log: up.log, command: u.command})
+	}
+	spare.drop()
+	return up.run(cmd, c, reread(&u.from))
 }
 
 // upElsewhere has the running martlet bring the connection up.
@@ -283,165 +294,6 @@ func printDoors(w io.Writer, doors []martlet.DoorStatus) {
 	}
 }
 
-// quiet is how long nothing happens before the follower says that it still waits: by
-// then two messages were lost.
-const quiet = 5 * time.Second
-
-// follower prints what happens to a connection.
-type follower struct {
-	w         io.Writer
-	name      string
-	request   []string             // the families of which a virtual address is asked for
-	events    <-chan martlet.Event // closed when we end
-	asks      <-chan bool          // whether somebody is asked for a password from now on
-	connected chan error           // what came of connecting, once
-	stands    func() error         // called when it stands for the first time; may be nil
-
-	established bool
-	down        *martlet.Event // once an established SA went down
-	again       bool           // it is brought up again
-}
-
-// follow returns when connecting failed, when the connection went down for good, and when the
-// events end; the error is that of the connection.
-func (f *follower) follow(status func() martlet.Status) error {
-	connected := f.connected
-	silent := time.NewTimer(quiet)
-	defer silent.Stop()
-	asking := false
-	for {
-		select {
-		case asking = <-f.asks:
-			silent.Reset(quiet)
-			continue
-		case <-silent.C:
-			if connected != nil && !asking { // else it is not the gateway that we wait for
-				fmt.Fprintf(f.w, "  no answer for %v; asking again\n", quiet)
-			}
-			continue
-		case err := <-connected:
-			// What led to it was sent before.
-			for n := len(f.events); n > 0; n-- {
-				if ev, ok := <-f.events; ok {
-					f.take(ev)
-				}
-			}
-			if err != nil {
-				return err
-			}
-			connected = nil
-			if f.down == nil {
-				printUp(f.w, status(), f.name, f.request)
-			}
-			if f.stands != nil {
-				if err := f.stands(); err != nil {
-					return err
-				}
-			}
-		case ev, ok := <-f.events:
-			if !ok && connected != nil {
-				return <-connected // it ends with the same context
-			}
-			if !ok {
-				return nil
-			}
-			f.take(ev)
-			silent.Reset(quiet)
-			if f.again && ev.Kind == martlet.EventChildUp && ev.Connection == f.name {
-				f.again = false
-				printUp(f.w, status(), f.name, f.request)
-			}
-		}
-		if connected == nil && f.down != nil && f.down.Kept {
-			fmt.Fprintf(f.w, "martlet: %s is down: %s; connecting again\n", f.name, f.down.Text)
-			f.down, f.established, f.again = nil, false, true
-		}
-		// While connecting, an SA that fails may be one of several tries.
-		if connected == nil && f.down != nil {
-			if f.down.Err != nil {
-				return f.down.Err
-			}
-			fmt.Fprintf(f.w, "martlet: %s is down: %s\n", f.name, f.down.Text)
-			return nil
-		}
-	}
-}
-
-// take prints an event that is news to who waits for the connection.
-func (f *follower) take(ev martlet.Event) {
-	if ev.Connection != f.name {
-		return
-	}
-	switch ev.Kind {
-	case martlet.EventStage:
-		fmt.Fprintf(f.w, "  %-16s %s\n", ev.Stage, took(ev.Took))
-	case martlet.EventEstablished:
-		f.established = true
-	case martlet.EventWarning, martlet.EventMoved, martlet.EventRekeyed, martlet.EventRekeyFailed, martlet.EventReloading, martlet.EventReloaded: // stand in the log
-	case martlet.EventRedirected:
-		fmt.Fprintf(f.w, "  redirected to %s\n", ev.Text)
-	case martlet.EventRetry:
-		what := ev.Text
-		if ev.Err != nil {
-			what = ev.Err.What
-		}
-		fmt.Fprintf(f.w, "  %s; trying again in %s\n", what, took(ev.Took))
-	case martlet.EventDown:
-		if f.established && !ev.Replaced {
-			f.down = &ev
-		}
-	case martlet.EventChildFailed:
-		if ev.Err != nil {
-			fmt.Fprintf(f.w, "  child %s failed: %s\n", ev.Child, ev.Err.What)
-		}
-	case martlet.EventChildUp:
-		fmt.Fprintf(f.w, "  child %s: %s\n", ev.Child, ev.Text)
-	case martlet.EventChildDown:
-		fmt.Fprintf(f.w, "  child %s is down: %s\n", ev.Child, ev.Text)
-	}
-}
-
-// printUp prints what was negotiated, and what of it is less than one may expect.
-func printUp(w io.Writer, s martlet.Status, name string, request []string) {
-	for _, sa := range s.SAs {
-		if sa.Connection != name {
-			continue
-		}
-		by := s.Device
-		if s.InProcess {
-			by = "this process"
-		}
-		if len(sa.Addresses) > 0 {
-			by = list(sa.Addresses) + " by " + by
-		}
-		fmt.Fprintf(w, "martlet: %s is up: %s, peer %s at %v, %s\n", name, by, sa.RemoteID, sa.RemoteAddr, sa.Suite)
-		for _, family := range request {
-			isIt := func(a netip.Prefix) bool { return a.Addr().Is4() == (family == "ipv4") }
-			if !slices.ContainsFunc(sa.Addresses, isIt) {
-				fmt.Fprintf(w, "  note: the peer gave no %s address; traffic of that family does not go through the tunnel\n", family)
-			}
-		}
-		if len(sa.DNS) > 0 && s.InProcess {
-			fmt.Fprintf(w, "  names are resolved inside, by %s%s\n", list(sa.DNS), domains(sa))
-		}
-	}
-	if s.Resolvers != nil {
-		printResolvers(w, s.Resolvers)
-	}
-}
-
-// printResolvers tells who is asked for names.
-func printResolvers(w io.Writer, r *martlet.ResolversStatus) {
-	switch {
-	case r.Err != "":
-		fmt.Fprintf(w, "  note: names are not asked of %s, as they should be: %s\n", list(r.Servers), r.Err)
-	case len(r.Domains) > 0:
-		fmt.Fprintf(w, "  names below %s are asked of %s\n", strings.Join(r.Domains, ", "), list(r.Servers))
-	default:
-		fmt.Fprintf(w, "  names are asked of %s\n", list(r.Servers))
-	}
-}
-
 // connectionName checks a name before anything of the host is touched.
 func connectionName(c *config.Config, name string) (string, error) {
 	names := slices.Sorted(maps.Keys(c.Connections))
@@ -481,15 +333,4 @@ func completeNames(file string, args []string) []string {
 		}
 	}
 	return nil
-}
-
-// took writes a duration with three digits at most.
-func took(d time.Duration) string {
-	switch {
-	case d < time.Millisecond:
-		return d.Round(time.Microsecond).String()
-	case d < time.Second:
-		return d.Round(100 * time.Microsecond).String()
-	}
-	return d.Round(10 * time.Millisecond).String()
 }
