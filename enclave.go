@@ -1,6 +1,7 @@
 package martlet
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"net/netip"
@@ -55,12 +56,8 @@ func HelpEnclave() { enclave.Help(os.Args) }
 // OpenEnclave makes the namespaces, and in them the device that c names. The program is looked up, and
 // starts with Start. Close the Node first, then the Enclave.
 func OpenEnclave(c *config.Config, p Program) (*Enclave, error) {
-	mtu := c.Node.MTU
-	if mtu == 0 {
-		mtu = defaultMTU
-	}
 	inside, err := enclave.Open(enclave.Options{
-		Device: c.Node.Device, MTU: mtu, Queues: FootprintOf(c).lanes(false),
+		Device: c.Node.Device, MTU: cmp.Or(c.Node.MTU, defaultMTU), Queues: FootprintOf(c).lanes(false),
 		Args: p.Args, Env: p.Env, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr,
 	})
 	if err == nil {

@@ -1,6 +1,7 @@
 package martlet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,11 +85,7 @@ func openHost(c *config.Config, serve bool, queues int, services privsep.Service
 	if err := services.Recover(); err != nil {
 		return nil, hostError(c, "what an earlier martlet left could not be undone", err)
 	}
-	mtu := c.Node.MTU
-	if mtu == 0 {
-		mtu = defaultMTU
-	}
-	device, err := services.OpenDevice(mtu, queues)
+	device, err := services.OpenDevice(cmp.Or(c.Node.MTU, defaultMTU), queues)
 	if err != nil {
 		return nil, hostError(c, "the TUN device "+c.Node.Device+" could not be opened", err)
 	}

@@ -22,6 +22,7 @@
 package martlet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -288,10 +289,7 @@ func (n *Node) openDevice() (tun.Device, error) {
 	case n.Enclave != nil:
 		return n.Enclave.device(n.log.Named("enclave")), nil
 	}
-	mtu := n.conf().Node.MTU
-	if mtu == 0 {
-		mtu = defaultMTU
-	}
+	mtu := cmp.Or(n.conf().Node.MTU, defaultMTU)
 	var stack *netstack.Stack
 	var err error
 	if n.Forward {
