@@ -46,6 +46,9 @@ const (
 	maxWaiting = 128 << 10
 	// maxWaitingIKE is the same for IKE.
 	maxWaitingIKE = maxWaiting + 256<<10
+	// keptBuffer is the octets that either buffer of a queue keeps when nothing waits, of which
+	// there may be very many: enough for steady traffic, not for what a burst has left.
+	keptBuffer = 32 << 10
 )
 
 func newStream(conn net.Conn, dialed bool) *stream {
@@ -247,6 +250,22 @@ func (st *stream) next() (b []byte, last bool) {
 	return st.spare, st.finishing
 }
 
+// sent says that what next returned is sent. When nothing waits behind it, buffers that a burst has
+// made large are let go.
+func (st *stream) sent() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.waiting) > 0 {
+		return
+	}
+	if cap(st.waiting) > keptBuffer {
+		st.waiting = nil
+	}
+	if cap(st.spare) > keptBuffer {
+		st.spare = nil
+	}
+}
+
 // transmit sends what is queued until the stream ends.
 func (st *stream) transmit() {
 	defer st.end()
@@ -261,6 +280,7 @@ func (st *stream) transmit() {
 			if _, err := st.conn.Write(b); err != nil {
 				return
 			}
+			st.sent()
 		}
 		if last {
 			return

@@ -256,6 +256,48 @@ func TestStreamsFull(t *testing.T) {
 	})
 }
 
+// A burst pins no memory once it is sent, and what follows finds a buffer.
+func TestStreamsShrink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewStreams()
+		defer s.Close()
+		const from = "198.51.100.1:1"
+		c := accepted(t, s, from)
+		defer c.Close()
+		put(t, c, streamPrefix)
+		local, remote := netip.MustParseAddrPort(gatewayAt), netip.MustParseAddrPort(from)
+		st := s.of[streamID{local, remote}]
+		sizes := func() (waiting, spare int) {
+			st.mu.Lock()
+			defer st.mu.Unlock()
+			return cap(st.waiting), cap(st.spare)
+		}
+		write := func(octets int) {
+			t.Helper()
+			if _, err := s.Write([]Packet{{Kind: ESP, Data: make([]byte, octets), Local: local, Remote: remote}}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		write(2*keptBuffer - 100)
+		write(2*keptBuffer - 100) // behind what the peer does not take
+		if waiting, spare := sizes(); waiting <= keptBuffer || spare <= keptBuffer {
+			t.Fatalf("buffers of %d and %d octets are no burst", waiting, spare)
+		}
+		go io.Copy(io.Discard, c)
+		synctest.Wait()
+		if waiting, spare := sizes(); waiting > keptBuffer || spare > keptBuffer {
+			t.Errorf("buffers of %d and %d octets are kept", waiting, spare)
+		}
+		for range 2 {
+			write(1400)
+		}
+		if waiting, spare := sizes(); waiting == 0 || spare == 0 {
+			t.Errorf("buffers of %d and %d octets are left for what follows", waiting, spare)
+		}
+	})
+}
+
 // TestStreamsSegments: packets that are sent together are a message each.
 func TestStreamsSegments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -378,6 +420,7 @@ func TestStreamsAllocations(t *testing.T) {
 			}
 		}
 		st.next()
+		st.sent()
 	}
 	round()
 	round()
