@@ -42,16 +42,17 @@ stands. With --with-names secrets, users and paths alone are.`,
 			f.gather(cmd.Context(), cmd, &where)
 			parts := f.redacted(withNames)
 			name := cmp.Or(output, "martlet-bugreport-"+time.Now().Format("20060102-150405")+".tar.gz")
-			to := cmd.OutOrStdout()
-			if name != "-" {
-				file, err := createOwn(name, force)
-				if err != nil {
-					return err
+			var err error
+			if name == "-" {
+				err = bundle(cmd.OutOrStdout(), parts, time.Now())
+			} else {
+				file, failed := createOwn(name, force)
+				if failed != nil {
+					return failed
 				}
-				defer file.Close()
-				to = file
+				err = save(file, parts, time.Now())
 			}
-			if err := bundle(to, parts, time.Now()); err != nil {
+			if err != nil {
 				return cannotWrite(err, "is the disk full?")
 			}
 			tell := cmd.ErrOrStderr()
@@ -201,6 +202,11 @@ func (r *redactor) log(text string) string {
 		b.WriteString(r.text(line))
 	}
 	return b.String()
+}
+
+// save is bundle to a file, which it closes: some disks say only then that they are full.
+func save(file io.WriteCloser, parts []part, now time.Time) error {
+	return errors.Join(bundle(file, parts, now), file.Close())
 }
 
 // bundle writes the files as an archive, in a folder.

@@ -378,3 +378,21 @@ func TestBugreportCommandsNoTerminal(t *testing.T) {
 		t.Errorf("%q", log)
 	}
 }
+
+// full is a file of a disk that says at the end that it has no room.
+type full struct{ bytes.Buffer }
+
+var errNoRoom = errors.New("no room")
+
+func (*full) Close() error { return errNoRoom }
+
+// TestBugreportTellsOfClose: what only closing the file tells is not lost.
+func TestBugreportTellsOfClose(t *testing.T) {
+	var file full
+	if err := save(&file, []part{{"build.txt", "version", "1\n"}}, time.Now()); !errors.Is(err, errNoRoom) {
+		t.Errorf("%v", err)
+	}
+	if file.Len() == 0 {
+		t.Error("nothing was written before")
+	}
+}
