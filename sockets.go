@@ -25,7 +25,8 @@ type sockets struct {
 
 	mu      sync.Mutex
 	open    []*socket
-	streams *streams // nil until there is one
+	opening chan struct{} // closed when dial is done with the socket it opens; nil: it opens none
+	streams *streams      // nil until there is one
 }
 
 type socket struct {
@@ -110,22 +111,47 @@ func (s *sockets) add(local netip.AddrPort, encap, served bool) (*socket, error)
 
 // dial returns a socket to talk to a peer from the address source: a served one of that
 // kind if there is one, else a shared ephemeral one, else (port not 0) one of its own.
+// One at a time opens a socket, so that those who dial together share it.
 func (s *sockets) dial(source, to netip.Addr, encap bool, port uint16) (*socket, error) {
-	s.mu.Lock()
-	for _, sock := range s.open {
-		local := sock.LocalAddr()
-		sameFamily := local.Addr().Is4() == to.Is4()
-		if sameFamily && (local.Addr().IsUnspecified() || local.Addr() == source) && sock.Encap() == encap && (port == 0 || port == local.Port()) {
+	for {
+		s.mu.Lock()
+		if sock := s.fitting(source, to, encap, port); sock != nil {
 			s.mu.Unlock()
 			return sock, nil
 		}
+		other := s.opening
+		if other == nil {
+			break
+		}
+		s.mu.Unlock()
+		<-other
 	}
+	opened := make(chan struct{})
+	s.opening = opened
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.opening = nil
+		s.mu.Unlock()
+		close(opened)
+	}()
 	wildcard := netip.IPv6Unspecified()
 	if to.Is4() {
 		wildcard = netip.IPv4Unspecified()
 	}
 	return s.add(netip.AddrPortFrom(wildcard, port), encap, false)
+}
+
+// fitting is the open socket that dial wants; nil if there is none. The caller holds mu.
+func (s *sockets) fitting(source, to netip.Addr, encap bool, port uint16) *socket {
+	for _, sock := range s.open {
+		local := sock.LocalAddr()
+		sameFamily := local.Addr().Is4() == to.Is4()
+		if sameFamily && (local.Addr().IsUnspecified() || local.Addr() == source) && sock.Encap() == encap && (port == 0 || port == local.Port()) {
+			return sock
+		}
+	}
+	return nil
 }
 
 // noFamily tells whether the host has no addresses of that family, or, where sockets are bound to
