@@ -120,10 +120,14 @@ func (o options) descriptor(local netip.AddrPort) (*descriptor, error) {
 			return err
 		}
 		var failed error
-		if err := c.Control(func(fd uintptr) { failed = o.set(fd) }); err != nil || failed != nil {
+		var less bool
+		if err := c.Control(func(fd uintptr) {
+			failed = o.set(fd)
+			less = min(bufferOf(fd, unix.SO_RCVBUF), bufferOf(fd, unix.SO_SNDBUF)) < o.buffer
+		}); err != nil || failed != nil {
 			return errors.Join(err, failed)
 		}
-		if o.rights != nil {
+		if o.rights != nil && less { // another process may be asked, for which the first message waits
 			_ = o.rights.Buffers(c, o.buffer) // what the system gives to all is set already
 		}
 		return nil
@@ -207,13 +211,17 @@ func (s *socket) ControlAgain() error {
 
 // receiveBuffer is the octets that the system gave.
 func (d *descriptor) receiveBuffer() (n int) {
-	_ = d.raw.Control(func(fd uintptr) {
-		// The kernel doubles what is asked, for its own use, and says the double.
-		if m, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
-			n = m / 2
-		}
-	})
+	_ = d.raw.Control(func(fd uintptr) { n = bufferOf(fd, unix.SO_RCVBUF) })
 	return n
+}
+
+// bufferOf is the octets of a socket's buffer of a kind; 0 where the system does not say.
+func bufferOf(fd uintptr, kind int) int {
+	n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, kind)
+	if err != nil {
+		return 0
+	}
+	return n / 2 // the kernel doubles what is asked, for its own use, and says the double
 }
 
 // rouse tells the reader to look into the queue of errors, and wakes it: the kernel wakes it

@@ -39,7 +39,7 @@ type UDP struct {
 // asked.
 type Rights interface {
 	// Buffers gives a socket buffers of so many octets in either direction, where that is more than
-	// every program gets.
+	// every program gets: it is not called for what a socket has got without it.
 	Buffers(c syscall.RawConn, octets int) error
 	// Bind gives a socket an address whose port is below 1024.
 	Bind(c syscall.RawConn, local netip.AddrPort) error

@@ -1,7 +1,9 @@
 package udpencap
 
 import (
+	"math"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +49,34 @@ func TestLinkLocal(t *testing.T) {
 			if back := read(t, a, 1)[0]; string(back.Data) != "answer" || back.Remote.Addr().WithZone("") != netip.MustParseAddr("fe80::2") {
 				t.Fatalf("%q from %v", back.Data, back.Remote)
 			}
+		}
+	}
+}
+
+// asked counts how often a right is asked for that nobody has.
+type asked struct{ buffers int }
+
+func (a *asked) Buffers(syscall.RawConn, int) error {
+	a.buffers++
+	return syscall.EPERM
+}
+
+func (a *asked) Bind(syscall.RawConn, netip.AddrPort) error { return syscall.EPERM }
+
+// TestBuffersAskedFor: nobody is asked for what a socket has already.
+func TestBuffersAskedFor(t *testing.T) {
+	for buffer, want := range map[int]int{
+		16 << 10:      0, // every program gets it
+		math.MaxInt32: 1, // and this none, with rights or without
+	} {
+		rights := &asked{}
+		s, err := (&UDP{Buffer: buffer, Rights: rights}).Listen(netip.MustParseAddrPort("127.0.0.1:0"), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if got := rights.buffers; got != want {
+			t.Errorf("buffers of %d octets were asked for %d times, want %d", buffer, got, want)
 		}
 	}
 }
