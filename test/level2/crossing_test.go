@@ -1,11 +1,13 @@
 package level2
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"martlet/config"
@@ -74,17 +76,45 @@ func common(a, b *end) (n int) {
 	return n
 }
 
+// agree waits until two ends have the same SA and no other, with one child.
+func (w *world) agree(a, b *end) {
+	w.Helper()
+	// Ten transmissions of a request may all be lost. Who sent it gives the SA up and opens another
+	// one; the other end learns that by a request of its own that nobody answers. Each takes half a
+	// minute.
+	ctx, cancel := context.WithTimeout(w.Context(), 10*time.Minute)
+	defer cancel()
+	ofA, ofB := a.Watch(ctx), b.Watch(ctx)
+	for {
+		synctest.Wait()
+		x, y := a.Status().SAs, b.Status().SAs
+		if len(x) == 1 && len(y) == 1 && x[0].SPIi == y[0].SPIi && len(x[0].Children) == 1 && len(y[0].Children) == 1 &&
+			x[0].Children[0].SPIIn == y[0].Children[0].SPIOut {
+			return
+		}
+		select {
+		case <-ofA:
+		case <-ofB:
+		}
+		if ctx.Err() != nil {
+			w.Fatalf("no agreement: %s has %+v, and %s has %+v", a.host.Name, x, b.host.Name, y)
+		}
+	}
+}
+
 // Two peers call each other at once, and two SAs come of it. From the moment when one of them
 // stands at both ends no packet is lost, whichever message of IKE is lost or late, the surplus
 // goes soon, and it is the same one at both ends.
 func TestPeersThatCallEachOtherLoseNothing(t *testing.T) {
-	crossed := 0
-	for seed := range uint64(12) {
+	const seeds = 12
+	ran, crossed := 0, 0
+	for seed := range uint64(seeds) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			inBubble(t, 6700+seed, func(w *world) { crossing(w, seed, &crossed) })
+			ran++
 		})
 	}
-	if crossed < 8 {
+	if ran == seeds && crossed < 8 {
 		t.Errorf("only %d crossed: the test does not test much", crossed)
 	}
 }
@@ -130,15 +160,15 @@ func crossing(w *world, seed uint64, crossed *int) {
 			w.Errorf("seed %d (losing %v): %d of %d packets arrived at %s", seed, part, got[i], count, f.to.host.Name)
 		}
 	}
-	pass(time.Minute) // what came to nothing is forgotten
-	if x, y := a.sa(), b.sa(); x.SPIi != y.SPIi || len(x.Children) != 1 || len(y.Children) != 1 {
-		w.Errorf("seed %d: %+v and %+v", seed, x, y)
-	}
+	w.agree(a, b)
 	if two.IsZero() {
 		return
 	}
 	*crossed++
-	if took := one.Sub(two); took > 20*time.Second || part == 0 && took > 1500*time.Millisecond {
-		w.Errorf("seed %d (losing %v): two SAs stood for %v", seed, part, took)
+	if part > 0 {
+		return // how long it takes is for chance to say
+	}
+	if took := one.Sub(two); one.IsZero() || took > 1500*time.Millisecond {
+		w.Errorf("seed %d: two SAs stood for %v", seed, took)
 	}
 }
