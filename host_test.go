@@ -148,7 +148,6 @@ func startOn(t *testing.T, m *machine, text string) *Node {
 		t.Fatal(err)
 	}
 	n.host = m.host(cfg, n.device)
-	n.tasks.Go(n.host.begin)
 	t.Cleanup(func() { n.Close() })
 	return n
 }
@@ -174,6 +173,7 @@ func TestHostIsSetUpBesideIKE(t *testing.T) {
 	}
 	n = startOn(t, m, clientOf(gateway, netip.Addr.Is4))
 	events := n.Watch(ctx)
+	n.tasks.Go(n.host.begin)
 	go func() {
 		for ev := range events {
 			if ev.Kind == EventStage && ev.Stage == string(ike.StageInit) {
@@ -211,6 +211,7 @@ func TestHostThatCannotBeSetUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := &machine{before: func(string) error { return syscall.EPERM }}
 			n := startOn(t, m, fmt.Sprintf(clientText, "127.0.0.1", at.Port()))
+			n.tasks.Go(n.host.begin)
 			err := n.Connect(testContext(t), "")
 			e, ok := errors.AsType[*Error](err)
 			if !ok || e.Code != ike.CodeHost || e.What != "the host could not be set up" || !strings.Contains(e.Hint, "root") {
