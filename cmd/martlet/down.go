@@ -64,10 +64,7 @@ that a kill switch opens.`,
 			}
 			control := martlet.NewControl(socket)
 			if len(args) > 0 {
-				for _, name := range names {
-					err = errors.Join(err, control.Down(cmd.Context(), name))
-				}
-				return err
+				return closeEach(cmd.Context(), control, names)
 			}
 			if err := control.Down(cmd.Context(), ""); err != nil {
 				return where.undo(cmd, err)
@@ -84,6 +81,25 @@ that a kill switch opens.`,
 		return where.complete(args), cobra.ShellCompDirectiveNoFileComp
 	}
 	return cmd
+}
+
+// closeEach closes connections. A martlet up ends with its own, and all others with it.
+func closeEach(ctx context.Context, control *martlet.Control, names []string) error {
+	var failed []error
+	for n, name := range names {
+		err := control.Down(ctx, name)
+		if err == nil {
+			continue
+		}
+		if e, ok := errors.AsType[*martlet.Error](err); ok && e.Code == codeTerminated {
+			return errors.Join(append(failed, awaitEnd(ctx, control))...)
+		}
+		if _, gone := control.Status(ctx); gone != nil && n > len(failed) {
+			break // since it closed the one before
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
 }
 
 // pickNames are the connections that args mean: NAME, or PROFILE NAME, or all of PROFILE.
