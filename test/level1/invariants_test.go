@@ -288,6 +288,9 @@ func (w *world) published(what ike.Happening) {
 // numbers.
 func (w *world) checkSecrets() {
 	text := w.reports.String()
+	if text == "" {
+		return
+	}
 	for key := range w.secrets {
 		k := []byte(key)
 		for _, form := range []string{
