@@ -224,6 +224,29 @@ func TestHostThatCannotBeSetUp(t *testing.T) {
 	}
 }
 
+// Rules and routes of which an error may have left a part are set again, though they are wanted as before.
+func TestHostIsSetAgainAfterAnError(t *testing.T) {
+	for _, failing := range []string{"rules", "routes"} {
+		n, m := hostNode(t)
+		n.host.begin()
+		n.expect(officeLease.SA)
+		m.before = func(what string) error {
+			if what == failing {
+				return syscall.EIO
+			}
+			return nil
+		}
+		if err := n.configure(officeLease); !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+		m.before, m.sets = nil, nil
+		n.saDown(ike.Down{SA: officeLease.SA})
+		if !slices.Contains(m.sets, failing) {
+			t.Errorf("%s failed, and then only these were set: %v", failing, m.sets)
+		}
+	}
+}
+
 // An SA that is faster than what comes before it has all set up at once.
 func TestHostIsNotBegunAfterAnSA(t *testing.T) {
 	n, m := hostNode(t)
