@@ -121,7 +121,7 @@ func (s *sockets) dial(source, to netip.Addr, encap bool, port uint16) (*socket,
 		}
 		other := s.opening
 		if other == nil {
-			break
+			break // with mu, so that nobody else is the one
 		}
 		s.mu.Unlock()
 		<-other

@@ -150,7 +150,7 @@ func (u *upFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	up := &bringUp{
 		name: name, child: child, verbose: u.verbose, wait: u.wait, command: u.command,
-		connected: func() { time.AfterFunc(time.Second, resume) },
+		connected: func() { time.AfterFunc(time.Second, resume) }, // first of all the first packets pass
 	}
 	if u.detached {
 		up.log = cmp.Or(u.log, filepath.Join(c.Node.State, "up.log"))
