@@ -94,8 +94,10 @@ func closeEach(ctx context.Context, control *martlet.Control, names []string) er
 		if e, ok := errors.AsType[*martlet.Error](err); ok && e.Code == codeTerminated {
 			return errors.Join(append(failed, awaitEnd(ctx, control))...)
 		}
-		if _, gone := control.Status(ctx); gone != nil && n > len(failed) {
-			break // since it closed the one before
+		if n > len(failed) { // one was closed
+			if _, gone := control.Status(ctx); gone != nil {
+				break // with it
+			}
 		}
 		failed = append(failed, err)
 	}
